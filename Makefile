@@ -1,0 +1,65 @@
+PYTHON ?= python3
+VENV ?= .venv
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BIN := $(VENV)/bin
+CORE := $(VENV)/.core-installed
+DEMO := $(VENV)/.demo-installed
+DEV := $(VENV)/.dev-installed
+BENCH := $(VENV)/.bench-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help serve demo test lint format bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+serve: $(CORE) ## the service and its playground on http://127.0.0.1:8000 (HOST=, PORT=)
+	$(BIN)/honestface serve --host $(HOST) --port $(PORT)
+
+demo: $(DEMO) ## degrade a photograph, restore it with a reference, leave before and after in demo/
+	$(BIN)/honestface demo --out demo
+
+test: $(DEV) ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(DEV) ## formatting, rules, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(BENCH) ## every figure that the README quotes
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the environment, caches and build results
+	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "HonestFace needs Python 3.11 or newer as $(PYTHON); set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "This Python cannot make virtual environments. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps carry what was installed: a repeat costs nothing, a changed pyproject.toml installs again.
+$(CORE): $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(DEMO): $(CORE)
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(DEV): $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(CORE) $(DEMO)
+
+$(BENCH): $(DEV)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@

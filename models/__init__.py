@@ -1,0 +1,1 @@
+"""HonestFace's networks and the face tools around them: pure torch and numpy, no HTTP and no optimiser."""

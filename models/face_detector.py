@@ -1,0 +1,129 @@
+"""The tiny profile's face detector: a small anchor-free network at three scales."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from models.face_analyzer import Detection
+
+STRIDES = (8, 16, 32)
+#: Face sizes (geometric mean of the box's sides, px) that each stride answers for.
+SIZES = ((0.0, 40.0), (40.0, 96.0), (96.0, 1e9))
+
+
+@dataclass(frozen=True)
+class FaceDetectorConfig:
+    """Pictures are shrunk to `long_side` before detection; smaller ones are left as they are."""
+
+    widths: tuple[int, int, int, int] = (16, 32, 48, 64)
+    neck: int = 32
+    long_side: int = 640
+    threshold: float = 0.5
+    overlap: float = 0.35
+
+
+def _convolution(width_in: int, width_out: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(width_in, width_out, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(width_out), nn.ReLU()
+    )
+
+
+class FaceDetectorNetwork(nn.Module):
+    """`[B, 3, H, W]` in [-1, 1], sides multiples of 32, to scores (logits) `[B, A]` and boxes `[B, A, 4]` (x0 y0 x1 y1, px) of all cells."""
+
+    def __init__(self, config: FaceDetectorConfig) -> None:
+        super().__init__()
+        a, b, c, d = config.widths
+        n = config.neck
+        self.config = config
+        self.stem = nn.Sequential(_convolution(3, a, 2), _convolution(a, a, 2), _convolution(a, a))
+        self.stages = nn.ModuleList(
+            nn.Sequential(_convolution(i, o, 2), _convolution(o, o), _convolution(o, o)) for i, o in ((a, b), (b, c), (c, d))
+        )
+        self.lateral = nn.ModuleList(nn.Conv2d(w, n, 1) for w in (b, c, d))
+        self.smooth = nn.ModuleList(_convolution(n, n) for _ in STRIDES)
+        self.head = nn.ModuleList(nn.Sequential(_convolution(n, n), nn.Conv2d(n, 5, 1)) for _ in STRIDES)
+        for head in self.head:
+            nn.init.constant_(head[-1].bias[:1], -4.0)  # type: ignore[index, arg-type]  # almost all cells see no face
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(images)
+        levels = []
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)
+        merged: Tensor | None = None
+        outputs = []
+        for level in (2, 1, 0):
+            here = self.lateral[level](levels[level])
+            if merged is not None:
+                here = here + F.interpolate(merged, here.shape[2:], mode="nearest")
+            merged = self.smooth[level](here)
+            outputs.insert(0, self.head[level](merged))
+        scores, boxes = [], []
+        for stride, out in zip(STRIDES, outputs, strict=True):
+            out = out.float()
+            centres = cell_centres(out.shape[2], out.shape[3], stride).to(out)
+            shift = out[:, 1:3].flatten(2).transpose(1, 2) * stride
+            half = out[:, 3:5].flatten(2).transpose(1, 2).clamp(-4, 5).exp() * stride
+            boxes.append(torch.cat([centres + shift - half, centres + shift + half], dim=2))
+            scores.append(out[:, 0].flatten(1))
+        return torch.cat(scores, 1), torch.cat(boxes, 1)
+
+
+def cell_centres(rows: int, columns: int, stride: int) -> Tensor:
+    """Centres `[rows * columns, 2]` (x, y in px) of a level's cells, row by row."""
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return (torch.stack([x, y], dim=-1).reshape(-1, 2) + 0.5) * stride
+
+
+def box_overlap(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of one box `[4]` with boxes `[N, 4]`."""
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    inside = np.clip(high - low, 0, None).prod(1)
+    area = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - inside
+    overlap: NDArray[np.float32] = inside / np.maximum(area, 1e-9)
+    return overlap
+
+
+class EmbeddedFaceDetector:
+    """The detector network as a `FaceDetector`, with greedy suppression of overlapping boxes."""
+
+    def __init__(self, network: FaceDetectorNetwork, name: str) -> None:
+        self.network, self._name = network.eval(), name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @torch.inference_mode()
+    def detect(self, picture: NDArray[np.uint8]) -> list[Detection]:
+        config = self.network.config
+        height, width = picture.shape[:2]
+        ratio = min(1.0, config.long_side / max(height, width))
+        small = Image.fromarray(picture).resize(
+            (max(1, round(width * ratio)), max(1, round(height * ratio))), Image.Resampling.BILINEAR, reducing_gap=2.0
+        )
+        image = torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        image = F.pad(image, (0, -image.shape[3] % 32, 0, -image.shape[2] % 32))
+        logits, boxes = self.network(image)
+        scores = logits[0].sigmoid()
+        keep = (scores >= config.threshold).nonzero()[:, 0]
+        keep = keep[scores[keep].argsort(descending=True)][:1000]
+        found = boxes[0, keep].numpy() / ratio
+        kept = suppress_overlaps(found, config.overlap)
+        return [Detection((*map(float, found[i]),), float(scores[keep[i]])) for i in kept]  # type: ignore[arg-type]
+
+
+def suppress_overlaps(boxes: NDArray[np.float32], overlap: float) -> list[int]:
+    """Indices of the boxes `[N, 4]`, best first, that no better kept box overlaps by more than `overlap`."""
+    kept: list[int] = []
+    for index, box in enumerate(boxes):
+        if not kept or float(box_overlap(box, boxes[kept]).max()) <= overlap:
+            kept.append(index)
+    return kept

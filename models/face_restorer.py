@@ -1,0 +1,216 @@
+"""The whole job on pictures: find faces, align, restore, fix colours, paste back, report.
+
+    restorer = FaceRestorer(bundle.generator, bundle.analyzer)
+    references = restorer.prepare_references([decode(path.read_bytes()) for path in paths])
+    restoration = restorer.restore(decode(photo), references)
+
+A service that batches calls the four stages itself: `prepare`, `jobs` and `finish` on any thread, `generate` on the one
+that owns the device. Face tools are given CPU tensors; only the generator uses `device`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from models import colour_fix
+from models.aligned_face import AlignedFace, align, find_faces, to_network, to_pixels, whole_picture
+from models.colour_fix import ColourFix
+from models.errors import NoFaceError
+from models.face_analyzer import FaceAnalyzer
+from models.geometry import Pixels, invert_affine, warp
+from models.honesty_report import HonestyReport, honesty_report
+from models.paste_back import PastedFace, paste_back
+from models.picture import Picture
+from models.references import Reference, References
+
+Faces = Literal["largest", "all", "aligned"]
+Diagnostics = Literal["none", "summary", "full"]
+
+
+class Generated(Protocol):
+    @property
+    def restored(self) -> Tensor: ...
+
+
+class FaceGenerator(Protocol):
+    """The generator G(x_L, R) as the restorer calls it: `models.honestface.HonestFace` or an exported form of it."""
+
+    def __call__(
+        self,
+        lq: Tensor,
+        references: References | None = None,
+        landmarks: Tensor | None = None,
+        identity: Tensor | None = None,
+        strength: float | Tensor = 1.0,
+        seeds: Sequence[int | None] | None = None,
+    ) -> Generated: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """`faces`: the largest, all, or the whole picture as one aligned face. `strength` 0..1 moves from the input to the
+    restored face. `seed` None takes the mode of the latent, a number draws it. `diagnostics` none makes no reports."""
+
+    faces: Faces = "largest"
+    strength: float = 1.0
+    color_fix: ColourFix = "wavelet"
+    seed: int | None = None
+    diagnostics: Diagnostics = "summary"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength is 0 to 1, not {self.strength}")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture with its faces cut out and aligned."""
+
+    picture: Picture
+    faces: tuple[AlignedFace, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FaceJob:
+    """All that the generator needs for one face; jobs of many requests share a batch."""
+
+    face: AlignedFace
+    references: tuple[Reference, ...] = ()
+    strength: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RestoredFace:
+    """A face before and after: `crop` `[512, 512, 3]` is the restored one with its colours fixed."""
+
+    face: AlignedFace
+    crop: Pixels
+    report: HonestyReport | None
+
+
+@dataclass(frozen=True, eq=False)
+class Restoration:
+    """The picture with its restored faces in it."""
+
+    picture: Picture
+    faces: tuple[RestoredFace, ...]
+
+    @property
+    def reports(self) -> tuple[HonestyReport, ...]:
+        return tuple(face.report for face in self.faces if face.report is not None)
+
+
+class FaceRestorer:
+    """Restores faces in pictures with a generator and the face tools of its bundle."""
+
+    def __init__(self, generator: FaceGenerator, analyzer: FaceAnalyzer, device: torch.device | str = "cpu") -> None:
+        self.generator, self.analyzer, self.device = generator, analyzer, torch.device(device)
+
+    def restore(
+        self, picture: Picture, references: Sequence[Reference] = (), options: Options | None = None
+    ) -> Restoration:
+        """All stages one after the other.
+
+        Raises:
+            NoFaceError: there is no face in the picture.
+        """
+        options = options or Options()
+        prepared = self.prepare(picture, options)
+        jobs = self.jobs(prepared, references, options)
+        return self.finish(prepared, jobs, self.generate(jobs), options)
+
+    def prepare_references(self, pictures: Sequence[Picture], names: Sequence[str] = ()) -> list[Reference]:
+        """The largest face of each picture as a reference; `names` appear in errors instead of "reference 1".
+
+        Raises:
+            NoFaceError: a picture shows no face; the message names it.
+        """
+        references = []
+        for index, picture in enumerate(pictures):
+            try:
+                detections = find_faces(self.analyzer, picture.pixels)
+            except NoFaceError as error:
+                name = names[index] if names else f"reference {index + 1}"
+                raise NoFaceError(f"{name}: {error}") from None
+            face = align(self.analyzer, picture.pixels, detections[:1])[0]
+            references.append(Reference(to_network([face.crop])[0], face.landmarks, face.identity))
+        return references
+
+    def prepare(self, picture: Picture, options: Options) -> Prepared:
+        """Finds and aligns the faces that the options ask for.
+
+        Raises:
+            NoFaceError: there is none.
+        """
+        if options.faces == "aligned":
+            return Prepared(picture, (whole_picture(self.analyzer, picture.pixels),))
+        detections = find_faces(self.analyzer, picture.pixels)
+        if options.faces == "largest":
+            detections = detections[:1]
+        return Prepared(picture, tuple(align(self.analyzer, picture.pixels, detections)))
+
+    def jobs(self, prepared: Prepared, references: Sequence[Reference], options: Options) -> tuple[FaceJob, ...]:
+        """One job for each face. References show one person: among several faces the one that is nearest to them in
+        identity (mean cosine) gets them all, the others are restored blind."""
+        jobs = [FaceJob(face, (), options.strength, options.seed) for face in prepared.faces]
+        if references:
+            known = torch.stack([reference.identity for reference in references]).cpu()
+            likeness = [float((known @ face.identity).mean()) for face in prepared.faces]
+            owner = max(range(len(jobs)), key=likeness.__getitem__)
+            jobs[owner] = replace(jobs[owner], references=tuple(references))
+        return tuple(jobs)
+
+    @torch.inference_mode()
+    def generate(self, jobs: Sequence[FaceJob]) -> list[Pixels]:
+        """Restored crops `[512, 512, 3]`, before the colour fix; one pass of the generator on a GPU.
+
+        No result depends on the other jobs. On a CPU each face is a pass of its own: there a batch saves next to
+        nothing, and the kernels that libraries choose by batch size differ in the last bits.
+        """
+        batches = [[job] for job in jobs] if self.device.type == "cpu" else [list(jobs)] if jobs else []
+        return [crop for batch in batches for crop in to_pixels(self._generate(batch))]
+
+    def finish(
+        self, prepared: Prepared, jobs: Sequence[FaceJob], restored: Sequence[Pixels], options: Options
+    ) -> Restoration:
+        """Fixes the colours of the restored crops, lays them back into the picture and measures them."""
+        faces = tuple(self._finish_face(job, crop, options) for job, crop in zip(jobs, restored, strict=True))
+        picture = prepared.picture
+        if options.faces == "aligned":
+            pixels = _back_to_size(faces[0], picture)
+        else:
+            pixels = paste_back(picture.pixels, [PastedFace(face.crop, face.face.matrix) for face in faces])
+        return Restoration(replace(picture, pixels=pixels), faces)
+
+    def _generate(self, jobs: Sequence[FaceJob]) -> Tensor:
+        device = self.device
+        references = References.pack([job.references for job in jobs])
+        return self.generator(
+            to_network([job.face.crop for job in jobs]).to(device),
+            None if references is None else references.to(device),
+            torch.stack([job.face.landmarks for job in jobs]).to(device),
+            torch.stack([job.face.identity for job in jobs]).to(device),
+            torch.tensor([job.strength for job in jobs], device=device),
+            [job.seed for job in jobs],
+        ).restored
+
+    @torch.inference_mode()
+    def _finish_face(self, job: FaceJob, crop: Pixels, options: Options) -> RestoredFace:
+        face = job.face
+        if options.color_fix != "none":
+            fixed = colour_fix.apply(to_network([crop]), to_network([face.crop]), options.color_fix)
+            crop = to_pixels(fixed)[0]
+        report = None
+        if options.diagnostics != "none":
+            report = honesty_report(self.analyzer, face, crop, job.references)
+        return RestoredFace(face, crop, report)
+
+
+def _back_to_size(face: RestoredFace, picture: Picture) -> Pixels:
+    if face.crop.shape == picture.pixels.shape:
+        return face.crop
+    return warp(face.crop, invert_affine(face.face.matrix), (picture.width, picture.height))

@@ -1,0 +1,189 @@
+"""Face templates, similarity and affine fits, and warps between pictures and aligned crops.
+
+A transform is a 2x3 float64 matrix M with target = M @ [x, y, 1]; integer coordinates are pixel centres.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from torch import Tensor
+
+from models.errors import GeometryError
+
+Matrix = NDArray[np.float64]
+Pixels = NDArray[np.uint8]
+
+ALIGNED_SIZE = 512
+ARCFACE_SIZE = 112
+
+#: Left eye, right eye, nose tip, mouth corners ("left" is the picture's left) in the FFHQ frame of 512 px.
+FFHQ_512: Matrix = np.array(
+    [
+        (192.98138, 239.94708),
+        (318.90277, 240.1936),
+        (256.63416, 314.01935),
+        (201.26117, 371.41043),
+        (313.08905, 371.15118),
+    ]
+)
+
+#: The same five points in ArcFace's 112 px frame.
+ARCFACE_112: Matrix = np.array(
+    [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
+)
+
+
+def five_points(landmarks: ArrayLike) -> Matrix:
+    """Eye centres, nose tip and mouth corners `[5, 2]` of 68 landmarks `[68, 2]`."""
+    points = np.asarray(landmarks, dtype=np.float64)
+    if points.shape != (68, 2):
+        raise GeometryError(f"68 landmarks of 2 coordinates are needed, not {points.shape}")
+    return np.stack([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])
+
+
+def fit_similarity(source: ArrayLike, target: ArrayLike) -> Matrix:
+    """The rotation, uniform scale and shift `[2, 3]` that bring points `[N, 2]` nearest to `target` (Umeyama, no reflection)."""
+    a, b = _point_pairs(source, target, at_least=2)
+    centre_a, centre_b = a.mean(0), b.mean(0)
+    a, b = a - centre_a, b - centre_b
+    spread = float((a**2).sum())
+    if spread < 1e-12:
+        raise GeometryError("all points coincide: they define no similarity")
+    cosine = float((a * b).sum()) / spread
+    sine = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / spread
+    linear = np.array([(cosine, -sine), (sine, cosine)])
+    return np.column_stack([linear, centre_b - linear @ centre_a])
+
+
+def fit_affine(source: ArrayLike, target: ArrayLike) -> Matrix:
+    """The affine transform `[2, 3]` that brings points `[N, 2]` nearest to `target` in the least-squares sense."""
+    a, b = _point_pairs(source, target, at_least=3)
+    centre, scale = a.mean(0), a.std() or 1.0
+    homogeneous = np.column_stack([(a - centre) / scale, np.ones(len(a))])
+    solution, _, rank, _ = np.linalg.lstsq(homogeneous, b, rcond=1e-9)
+    if rank < 3:
+        raise GeometryError("collinear points define no affine transform")
+    linear = solution[:2].T / scale
+    return np.column_stack([linear, solution[2] - linear @ centre])
+
+
+def invert_affine(matrix: ArrayLike) -> Matrix:
+    """The inverse transform `[2, 3]`."""
+    m = np.asarray(matrix, dtype=np.float64)
+    determinant = float(np.linalg.det(m[:, :2])) if np.isfinite(m).all() else 0.0
+    if abs(determinant) < 1e-12:
+        raise GeometryError("the transform flattens the picture: it has no inverse")
+    linear = np.linalg.inv(m[:, :2])
+    return np.column_stack([linear, -linear @ m[:, 2]])
+
+
+def compose(second: ArrayLike, first: ArrayLike) -> Matrix:
+    """The transform `[2, 3]` that applies `first`, then `second`."""
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    return np.column_stack([b[:, :2] @ a[:, :2], b[:, :2] @ a[:, 2] + b[:, 2]])
+
+
+def transform_points(matrix: ArrayLike, points: ArrayLike) -> Matrix:
+    """Points `[N, 2]` after the transform."""
+    m, p = np.asarray(matrix, dtype=np.float64), np.asarray(points, dtype=np.float64)
+    return p @ m[:, :2].T + m[:, 2]
+
+
+def scale_of(matrix: ArrayLike) -> float:
+    """How much the transform enlarges lengths (square root of the area ratio)."""
+    return math.sqrt(abs(float(np.linalg.det(np.asarray(matrix, dtype=np.float64)[:, :2]))))
+
+
+def warp(picture: Pixels, matrix: ArrayLike, size: tuple[int, int], fill: int | None = None) -> Pixels:
+    """Resample a picture `[H, W]` or `[H, W, C]` into `size` (width, height); `matrix` maps picture pixels to target pixels.
+
+    Shrinking is filtered against aliasing first. Where the target lies outside the picture its edge is repeated, or `fill`
+    (0..255) is put if given.
+    """
+    backward = invert_affine(matrix)
+    left, top, right, bottom = _source_box(backward, size, picture.shape[1], picture.shape[0])
+    part = picture[top:bottom, left:right]
+    backward[:, 2] -= (left, top)
+    if (factor := scale_of(backward)) > 1.5:  # below it bicubic alone does not alias visibly
+        width, height = (max(1, round(n / factor)) for n in (part.shape[1], part.shape[0]))
+        ratio = np.array([width / part.shape[1], height / part.shape[0]])
+        part = np.asarray(Image.fromarray(part).resize((width, height), Image.Resampling.BOX, reducing_gap=2.0))
+        backward[:, :2] *= ratio[:, None]
+        backward[:, 2] = (backward[:, 2] + 0.5) * ratio - 0.5
+    edges = ((2, 2), (2, 2), (0, 0))[: part.ndim]
+    part = np.pad(part, edges, mode="edge") if fill is None else np.pad(part, edges, constant_values=fill)
+    backward[:, 2] += 2
+    return _remap(part, backward, size)
+
+
+def _remap(part: Pixels, backward: Matrix, size: tuple[int, int]) -> Pixels:
+    theta = torch.from_numpy(_normalised(backward, part.shape[1], part.shape[0], size))[None].float()
+    planes = torch.from_numpy(np.ascontiguousarray(part if part.ndim == 3 else part[:, :, None])).permute(2, 0, 1)[None]
+    grid = F.affine_grid(theta, [1, 1, size[1], size[0]], align_corners=False)
+    sampled = F.grid_sample(planes.float(), grid, mode="bicubic", padding_mode="border", align_corners=False)
+    out: Pixels = sampled[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return out if part.ndim == 3 else out[:, :, 0]
+
+
+def arcface_crop(aligned: Tensor) -> Tensor:
+    """The ArcFace-112 crops `[B, 3, 112, 112]` of FFHQ-512-aligned faces `[B, 3, 512, 512]`; differentiable, no detector."""
+    smaller = F.avg_pool2d(aligned, 2)  # the crop shrinks 3.4 times: halve first, so that bilinear sampling does not alias
+    theta = _ARCFACE_THETA.to(aligned.device, aligned.dtype).expand(len(aligned), -1, -1)
+    grid = F.affine_grid(theta, [len(aligned), 3, ARCFACE_SIZE, ARCFACE_SIZE], align_corners=False)
+    return F.grid_sample(smaller, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _normalised(backward: Matrix, width: int, height: int, size: tuple[int, int]) -> Matrix:
+    """`backward` (target px -> source px) in the [-1, 1] coordinates of torch's affine_grid."""
+    to_pixels = np.array([(size[0] / 2, 0, size[0] / 2 - 0.5), (0, size[1] / 2, size[1] / 2 - 0.5)])
+    to_unit = np.array([(2 / width, 0, 1 / width - 1), (0, 2 / height, 1 / height - 1)])
+    return compose(to_unit, compose(backward, to_pixels))
+
+
+def _source_box(backward: Matrix, size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """The part of the source that the target touches, with a margin for filters; at least one pixel."""
+    corners = transform_points(backward, [(-1, -1), (size[0], -1), (-1, size[1]), size])
+    margin = 4 + 2 * scale_of(backward)
+    low, high = np.floor(corners.min(0) - margin), np.ceil(corners.max(0) + margin)
+    left, top = int(np.clip(low[0], 0, width - 1)), int(np.clip(low[1], 0, height - 1))
+    return left, top, int(np.clip(high[0], left + 1, width)), int(np.clip(high[1], top + 1, height))
+
+
+def _point_pairs(source: ArrayLike, target: ArrayLike, at_least: int) -> tuple[Matrix, Matrix]:
+    a, b = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 2:
+        raise GeometryError(f"two equal lists of 2-D points are needed, not {a.shape} and {b.shape}")
+    if len(a) < at_least:
+        raise GeometryError(f"at least {at_least} points are needed, not {len(a)}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise GeometryError("points must be finite")
+    return a, b
+
+
+ARCFACE_FROM_FFHQ: Matrix = fit_similarity(FFHQ_512, ARCFACE_112)
+_ARCFACE_THETA = torch.from_numpy(
+    _normalised(
+        compose([(0.5, 0, -0.25), (0, 0.5, -0.25)], invert_affine(ARCFACE_FROM_FFHQ)),
+        ALIGNED_SIZE // 2,
+        ALIGNED_SIZE // 2,
+        (ARCFACE_SIZE, ARCFACE_SIZE),
+    )
+)[None].float()
+
+
+#: Where the box around the 68 landmarks lies, on average, in the FFHQ-512 frame (measured over 2,200 aligned faces).
+FFHQ_LANDMARK_BOX = (117.4, 198.4, 399.3, 473.9)
+
+
+def frame_from_box(box: tuple[float, float, float, float]) -> Matrix:
+    """The upright transform that brings a detector's box (around the 68 landmarks) where the FFHQ-512 frame has it."""
+    if not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
+        raise GeometryError(f"a box needs a positive width and height, not {box}")
+    (x0, y0, x1, y1), (u0, v0, u1, v1) = box, FFHQ_LANDMARK_BOX
+    scale = math.sqrt((u1 - u0) * (v1 - v0) / ((x1 - x0) * (y1 - y0)))
+    centre, target = np.array([x0 + x1, y0 + y1]) / 2, np.array([u0 + u1, v0 + v1]) / 2
+    return np.column_stack([scale * np.eye(2), target - scale * centre])

@@ -1,0 +1,88 @@
+"""Laying restored faces back into the picture they were cut from, without a visible box."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.geometry import ALIGNED_SIZE, Matrix, Pixels, invert_affine, transform_points, warp
+
+Weights = NDArray[np.float32]
+
+#: How far, in pixels of the aligned crop, the restored face fades into the picture at the crop's border.
+FEATHER = 72.0
+#: About where a face lies in the FFHQ-512 frame; between overlapping crops the one whose face is nearer wins.
+_FACE_CENTRE = (256.0, 290.0)
+
+
+@dataclass(frozen=True)
+class PastedFace:
+    """A restored crop `[512, 512, 3]` and the matrix `[2, 3]` that maps the picture's pixels into it."""
+
+    crop: Pixels
+    matrix: Matrix
+
+
+def paste_back(picture: Pixels, faces: Sequence[PastedFace]) -> Pixels:
+    """A copy of the picture `[H, W, 3]` with the faces in it; outside their crops it is bit for bit the original.
+
+    Overlapping crops share their pixels smoothly, and the order of the faces hardly matters (rounding only).
+    """
+    result = picture.copy()
+    boxes = [_bounding_box(face.matrix, picture.shape[1], picture.shape[0]) for face in faces]
+    for index, (face, box) in enumerate(zip(faces, boxes, strict=True)):
+        if box is None:
+            continue
+        left, top, right, bottom = box
+        opacity, share = _mask(face.matrix, box)
+        rivals = [faces[i].matrix for i, other in enumerate(boxes) if i != index and other and _overlap(box, other)]
+        if rivals:
+            total = share + sum(_mask(matrix, box)[1] for matrix in rivals)
+            opacity = opacity * np.divide(share, total, out=np.zeros_like(share), where=total > 0)
+        to_box = invert_affine(face.matrix)
+        to_box[:, 2] -= (left, top)
+        restored = warp(face.crop, to_box, (right - left, bottom - top)).astype(np.float32)
+        before = picture[top:bottom, left:right].astype(np.float32)
+        # The opacities of all faces add up to at most 1, so that no partial sum leaves 0..255.
+        change = np.rint((restored - before) * opacity[:, :, None]).astype(np.int16)
+        result[top:bottom, left:right] = np.clip(result[top:bottom, left:right] + change, 0, 255).astype(np.uint8)
+    return result
+
+
+def soft_mask(matrix: Matrix, box: tuple[int, int, int, int]) -> Weights:
+    """Opacity 0..1 of a crop over a box (left, top, right, bottom) of the picture: 0 from the crop's border on."""
+    return _mask(matrix, box)[0]
+
+
+def _mask(matrix: Matrix, box: tuple[int, int, int, int]) -> tuple[Weights, Weights]:
+    """The opacity, and the weight with which the crop claims a pixel against others; both vanish at its border."""
+    left, top, right, bottom = box
+    (a, b, c), (d, e, f) = np.asarray(matrix, dtype=np.float32)
+    x, y = np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32)[:, None]
+    u, v = a * x + (b * y + c), d * x + (e * y + f)
+    opacity = _fade(u) * _fade(v)
+    distance = ((u - _FACE_CENTRE[0]) ** 2 + (v - _FACE_CENTRE[1]) ** 2) / (ALIGNED_SIZE / 2) ** 2
+    return opacity, opacity * np.exp(-4 * distance)
+
+
+def _fade(coordinate: Weights) -> Weights:
+    """Smoothstep from the crop's border inwards: neither the value nor its slope jumps."""
+    inside = np.minimum(coordinate + 0.5, ALIGNED_SIZE - 0.5 - coordinate)
+    t: Weights = np.clip(inside / np.float32(FEATHER), 0, 1)
+    smooth: Weights = t * t * (3 - 2 * t)
+    return smooth
+
+
+def _bounding_box(matrix: Matrix, width: int, height: int) -> tuple[int, int, int, int] | None:
+    """The picture's pixels that the crop can touch, or None if it lies outside altogether."""
+    edge = ALIGNED_SIZE - 0.5
+    corners = transform_points(invert_affine(matrix), [(-0.5, -0.5), (edge, -0.5), (-0.5, edge), (edge, edge)])
+    left, top = (max(0, int(n)) for n in np.ceil(corners.min(0)))
+    right, bottom = np.floor(corners.max(0)) + 1
+    right, bottom = min(width, int(right)), min(height, int(bottom))
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

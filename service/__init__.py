@@ -1,0 +1,1 @@
+"""HTTP around `models.FaceRestorer`: admission, micro-batching, metrics, the playground, and the commands."""

@@ -1,0 +1,159 @@
+"""Who may come in: a request is refused before any work when it could not be done in time."""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from service.problems import DRAINING, OVERLOADED, Problem
+
+_MEMORY_S = 10.0
+
+
+class Throughput:
+    """Seconds a face at the pace of the last busy seconds; idle time does not count."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._busy, self._faces = 0.0, 0.0
+        self._last = clock()
+
+    @property
+    def seconds_per_face(self) -> float:
+        return self._busy / self._faces if self._faces else 0.0
+
+    def begin(self) -> None:
+        """Work begins after idleness."""
+        self._last = self._clock()
+
+    def done(self, faces: int) -> None:
+        """Faces have left, finished."""
+        now = self._clock()
+        kept = math.exp(-(now - self._last) / _MEMORY_S)
+        self._busy = self._busy * kept + now - self._last
+        self._faces = self._faces * kept + faces
+        self._last = now
+
+
+@dataclass
+class Ticket:
+    """A request that was let in; it counts for `faces`, one until they are known."""
+
+    faces: int = 1
+    finished: bool = False
+
+
+class Admission:
+    """Counts the faces in work and refuses what would wait past its deadline."""
+
+    def __init__(
+        self,
+        max_requests: int,
+        max_faces: int,
+        drain_s: float,
+        refused: Callable[[str], None] = lambda reason: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_requests, self._max_faces, self._drain_s = max_requests, max_faces, drain_s
+        self._refused, self._clock = refused, clock
+        self._tickets: list[Ticket] = []
+        self.throughput = Throughput(clock)
+        self.draining = False
+
+    @property
+    def requests(self) -> int:
+        return len(self._tickets)
+
+    @property
+    def faces(self) -> int:
+        return sum(ticket.faces for ticket in self._tickets)
+
+    @property
+    def estimated_wait(self) -> float:
+        """Seconds that the work which is in already will take."""
+        return self.faces * self.throughput.seconds_per_face
+
+    @contextmanager
+    def admit(self, deadline: float) -> Iterator[Ticket]:
+        """Lets a request in until the block ends; set the ticket's `faces` when known, `finished` when answered.
+
+        Raises:
+            Problem: draining (503), or so much waits that the deadline (by time.monotonic()) would pass (429).
+        """
+        self._check(deadline)
+        ticket = Ticket()
+        if not self._tickets:
+            self.throughput.begin()
+        self._tickets.append(ticket)
+        try:
+            yield ticket
+        finally:
+            self._tickets = [other for other in self._tickets if other is not ticket]
+            if ticket.finished:
+                self.throughput.done(ticket.faces)
+
+    def overloaded(self, reason: str, detail: str) -> Problem:
+        """The refusal to raise when a queue is full."""
+        self._refused(reason)
+        return Problem(OVERLOADED, detail, retry_after=self.estimated_wait)
+
+    def _check(self, deadline: float) -> None:
+        if self.draining:
+            self._refused("draining")
+            raise Problem(DRAINING, "the service is shutting down; another instance may take this", self._drain_s)
+        wait = self.estimated_wait
+        if self.requests >= self._max_requests:
+            raise self.overloaded("requests", f"{self.requests} requests are in work, as many as may be")
+        if self.faces >= self._max_faces:
+            raise self.overloaded("queue", f"{self.faces} faces are waiting, as many as may wait")
+        if self._clock() + wait > deadline:
+            raise self.overloaded("wait", f"the estimated wait of {wait:.1f} s is longer than the request's deadline")
+
+
+class PixelBudget:
+    """Bounds the decoded pixels in memory; pictures wait for their turn, first come first served."""
+
+    def __init__(self, pixels: int) -> None:
+        self._total = self._free = pixels
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def hold(self, pixels: int) -> AsyncIterator[None]:
+        """Holds pixels until the block ends; more than the whole budget counts as the whole budget."""
+        pixels = min(pixels, self._total)
+        await self._acquire(pixels)
+        try:
+            yield
+        finally:
+            self._release(pixels)
+
+    async def _acquire(self, pixels: int) -> None:
+        if not self._queue and pixels <= self._free:
+            self._free -= pixels
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((pixels, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            # It may have been granted in the same moment as it was cancelled.
+            if turn.done() and not turn.cancelled():
+                self._release(pixels)
+            else:
+                self._queue = deque(entry for entry in self._queue if entry[1] is not turn)
+                self._grant()
+            raise
+
+    def _release(self, pixels: int) -> None:
+        self._free += pixels
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._queue and self._queue[0][0] <= self._free:
+            pixels, turn = self._queue.popleft()
+            if not turn.done():
+                self._free -= pixels
+                turn.set_result(None)

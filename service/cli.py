@@ -1,0 +1,14 @@
+"""The commands that use a bundle: restore, inspect, demo, bundle and serve."""
+
+import typer
+
+from service import bundle_command, demo_command, serve_command
+
+app = typer.Typer()
+app.command()(demo_command.demo)
+app.command()(serve_command.serve)
+
+bundle = typer.Typer(name="bundle", help="Verify, show and import bundles.", no_args_is_help=True)
+bundle.command()(bundle_command.verify)
+bundle.command()(bundle_command.show)
+app.add_typer(bundle)

@@ -1,0 +1,107 @@
+"""The options of POST /restore, and what the client wants to get back."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.form import Form
+from service.problems import INVALID_OPTION, NOT_ACCEPTABLE, Problem
+
+PictureFormat = Literal["png", "jpeg", "webp"]
+MEDIA_TYPES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+Body = Literal["image", "json", "mixed"]
+
+
+class RestoreOptions(BaseModel):
+    """Form fields of POST /restore."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reference_set: str | None = Field(None, description="Id of a reference set, instead of `references`.")
+    faces: Literal["largest", "all", "aligned"] = Field(
+        "largest", description="Which faces: the largest, all, or the picture is one aligned face."
+    )
+    strength: float = Field(1.0, ge=0, le=1, description="From the input's latent (0) to the restored one (1).")
+    color_fix: Literal["none", "wavelet", "adain"] = Field("wavelet", description="How the input's colours are kept.")
+    diagnostics: Literal["none", "summary", "full"] | None = Field(
+        None, description="The honesty report; unset: `summary` where the answer can hold it."
+    )
+    seed: int | None = Field(None, ge=0, lt=2**63, description="Sample with this seed; unset: the posterior's mode.")
+    format: PictureFormat | None = Field(
+        None, description="Picture format; unset: the accepted one, the upload's own, or png."
+    )
+    quality: int = Field(95, ge=1, le=100, description="For jpeg and webp.")
+
+
+OPTION_NAMES = frozenset(RestoreOptions.model_fields)
+
+
+def read_options(form: Form) -> RestoreOptions:
+    """The options that a form's fields hold; an empty field is as good as none.
+
+    Raises:
+        Problem: a value out of its range, with every wrong field named.
+    """
+    try:
+        return RestoreOptions.model_validate({name: value for name, value in form.fields.items() if value != ""})
+    except ValidationError as error:
+        wrong = [{"option": str(each["loc"][0]), "message": each["msg"]} for each in error.errors()]
+        detail = "; ".join(f"{each['option']}: {each['message']}" for each in wrong)
+        raise Problem(INVALID_OPTION, detail, extra={"errors": wrong}) from error
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the answer is made of: its body, and the picture format that the Accept header asks for, if it does."""
+
+    body: Body
+    format: PictureFormat | None
+
+
+def negotiate(accept: str | None) -> Wanted:
+    """What to answer by an Accept header: the offer of the highest quality, the header's order deciding between equals.
+
+    Raises:
+        Problem: nothing that is accepted can be produced.
+    """
+    best: tuple[float, Wanted] | None = None
+    for part in (accept or "*/*").split(","):
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = _quality(parameters)
+        wanted = _OFFERS.get(media_range)
+        if wanted is not None and quality > 0 and (best is None or quality > best[0]):
+            best = (quality, wanted)
+    if best is None:
+        offered = ", ".join([*MEDIA_TYPES.values(), "application/json", "multipart/mixed"])
+        raise Problem(NOT_ACCEPTABLE, f"this route answers {offered}")
+    return best[1]
+
+
+_OFFERS: dict[str, Wanted] = {
+    "*/*": Wanted("image", None),
+    "image/*": Wanted("image", None),
+    "application/json": Wanted("json", None),
+    "application/*": Wanted("json", None),
+    "multipart/mixed": Wanted("mixed", None),
+    "multipart/*": Wanted("mixed", None),
+    **{media_type: Wanted("image", name) for name, media_type in MEDIA_TYPES.items()},
+}
+
+
+def _quality(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def picture_format(options: RestoreOptions, wanted: Wanted, uploaded: str) -> PictureFormat:
+    """The format to answer in: the option, else the Accept header's, else the upload's own, else png."""
+    if options.format or wanted.format:
+        return options.format or wanted.format or "png"
+    return next((name for name in get_args(PictureFormat) if name == uploaded), "png")

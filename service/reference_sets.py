@@ -1,0 +1,83 @@
+"""Analysed references in memory: by content for every request, and by name for albums. Nothing is written to disk."""
+
+import hashlib
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from models.references import Reference
+from service.lru import LruStore
+from service.metrics import Metrics
+from service.problems import INVALID_REQUEST, REFERENCE_SET_NOT_FOUND, TOO_LARGE, Problem
+from service.settings import Settings
+
+_SET_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """References uploaded once under a name."""
+
+    references: tuple[Reference, ...]
+    created: float = field(default_factory=time.time)
+
+
+def reference_bytes(reference: Reference) -> int:
+    """Memory that a reference takes."""
+    return sum(part.element_size() * part.nelement() for part in (reference.image, reference.landmarks, reference.identity))
+
+
+class ReferenceStore:
+    """The cache of references by the hash of their file, and the reference sets of each caller."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metrics, self._ttl_s = metrics, settings.reference_set_ttl_s
+        self._cache: LruStore[bytes, Reference] = LruStore(
+            settings.cache_bytes, settings.cache_ttl_s, reference_bytes, clock
+        )
+        self._sets: LruStore[tuple[str, str], ReferenceSet] = LruStore(
+            settings.reference_sets_bytes,
+            settings.reference_set_ttl_s,
+            lambda entry: sum(map(reference_bytes, entry.references)),
+            clock,
+        )
+        metrics.follow(metrics.cache_bytes, lambda: self._cache.bytes)
+        metrics.follow(metrics.reference_sets, lambda: len(self._sets))
+        metrics.follow(metrics.reference_sets_bytes, lambda: self._sets.bytes)
+
+    async def analysed(self, data: bytes, analyse: Callable[[bytes], Awaitable[Reference]]) -> Reference:
+        """The reference that a file holds, from the cache or freshly analysed."""
+        key = hashlib.sha256(data).digest()
+        reference = self._cache.get(key)
+        self._metrics.cache_lookups.labels("miss" if reference is None else "hit").inc()
+        if reference is None:
+            reference = await analyse(data)
+            self._cache.put(key, reference)
+        return reference
+
+    def put(self, owner: str, name: str, references: Sequence[Reference]) -> ReferenceSet:
+        """Stores a set under a caller's name for it, in the place of an older one."""
+        entry = ReferenceSet(tuple(references))
+        if not self._sets.put((owner, check_name(name)), entry):
+            raise Problem(TOO_LARGE, "the references are larger than all reference sets may be together")
+        return entry
+
+    def get(self, owner: str, name: str) -> ReferenceSet:
+        """A caller's set; its time to live starts anew."""
+        entry = self._sets.get((owner, check_name(name)))
+        if entry is None:
+            raise Problem(REFERENCE_SET_NOT_FOUND, f"no reference set '{name}': upload it with PUT")
+        return entry
+
+    def remove(self, owner: str, name: str) -> None:
+        """Forgets a caller's set."""
+        if not self._sets.remove((owner, check_name(name))):
+            raise Problem(REFERENCE_SET_NOT_FOUND, f"no reference set '{name}'")
+
+
+def check_name(name: str) -> str:
+    """A set's name, if it may be one."""
+    if not _SET_ID.fullmatch(name):
+        raise Problem(INVALID_REQUEST, "a reference set's id has 1 to 64 letters, digits, dots, dashes or underscores")
+    return name

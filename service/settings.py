@@ -1,0 +1,72 @@
+"""Every setting of the service: a field here is `HONESTFACE_<NAME>` in the environment and a row in docs/service.md."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MEGABYTE = 1_000_000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Settings(BaseSettings):
+    """The service's settings; sizes in bytes, times in the unit that the name ends with."""
+
+    model_config = SettingsConfigDict(env_prefix="HONESTFACE_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    bundle: Path | None = Field(None, description="Bundle folder; unset: the embedded `tiny` bundle.")
+    device: str = Field("cpu", description="Device of the generator: `cpu`, `cuda`, `cuda:1`.")
+
+    max_file_bytes: int = Field(20 * MEGABYTE, ge=1, description="Largest uploaded file.")
+    max_request_bytes: int = Field(64 * MEGABYTE, ge=1, description="Largest request body.")
+    max_megapixels: float = Field(64.0, gt=0, description="Largest picture, width x height, read from its header.")
+    max_references: int = Field(16, ge=0, description="References in a request or a reference set.")
+    max_faces: int = Field(32, ge=1, description="Faces restored in one picture with `faces=all`.")
+
+    max_batch: int = Field(8, ge=1, description="Faces that the device takes at once.")
+    batch_wait_ms: float = Field(3.0, ge=0, description="How long the first face of a batch waits for others.")
+    queue_faces: int = Field(64, ge=1, description="Faces waiting for the device; more answer 429.")
+    max_requests: int = Field(64, ge=1, description="Requests in work at once, uploads included; more answer 429.")
+    memory_megapixels: float = Field(
+        256.0, gt=0, description="Decoded pixels in work at once; further pictures wait before they are decoded."
+    )
+    cpu_workers: int = Field(2, ge=1, description="Threads that decode, align, paste back and encode.")
+    device_threads: int = Field(0, ge=0, description="Threads of the generator on a CPU device; 0: one a core.")
+    timeout_s: float = Field(60.0, gt=0, description="A request's deadline, and the longest that X-Request-Timeout may ask.")
+
+    cache_bytes: int = Field(256 * MEGABYTE, ge=0, description="Analysed references kept by content (LRU).")
+    cache_ttl_s: float = Field(900.0, gt=0, description="How long an analysed reference is kept after its last use.")
+    reference_sets_bytes: int = Field(512 * MEGABYTE, ge=0, description="All reference sets together (LRU).")
+    reference_set_ttl_s: float = Field(3600.0, gt=0, description="How long a reference set is kept after its last use.")
+
+    drain_s: float = Field(30.0, ge=0, description="After SIGTERM: the longest that work in flight is waited for.")
+    stall_s: float = Field(120.0, gt=0, description="A device thread silent for longer turns /livez to 503.")
+    death_grace_s: float = Field(2.0, ge=0, description="From the device thread's death to the process's exit.")
+
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="SHA-256 (hex) of each accepted key, comma separated; `honestface api-key` makes one. Empty: open."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins that browsers may call from, comma separated. Empty: none."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _hashed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_SHA256.fullmatch(key) for key in value):
+            raise ValueError("a key is given as its SHA-256 in 64 lower-case hex digits; `honestface api-key` prints it")
+        return value
+
+    @property
+    def max_pixels(self) -> int:
+        return int(self.max_megapixels * 1e6)

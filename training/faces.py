@@ -1,0 +1,120 @@
+"""Aligned face photographs on disk: a CSV index or a folder per identity, kept decoded in memory."""
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.errors import PictureError
+
+Pixels = NDArray[np.uint8]
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+@dataclass(frozen=True)
+class FaceFile:
+    """One aligned photograph. `hq` says it is sharp enough to be a target; `landmarks` `[68, 2]` are in its own pixels."""
+
+    path: Path
+    identity: str
+    split: str
+    hq: bool
+    landmarks: NDArray[np.float32] | None
+    descriptor: NDArray[np.float32] | None
+
+
+@dataclass
+class Faces:
+    """A list of faces with decoded pixels (uint8, cached) and the other pictures of each identity."""
+
+    files: list[FaceFile]
+    _pixels: dict[int, Pixels] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise PictureError("no face pictures found for this split")
+        self.of_identity: dict[str, list[int]] = defaultdict(list)
+        for index, file in enumerate(self.files):
+            self.of_identity[file.identity].append(index)
+        self.targets = [index for index, file in enumerate(self.files) if file.hq]
+
+    def pixels(self, index: int) -> Pixels:
+        """RGB `[S, S, 3]` in the file's own size."""
+        if index not in self._pixels:
+            with Image.open(self.files[index].path) as image:
+                self._pixels[index] = np.asarray(image.convert("RGB"))
+        return self._pixels[index]
+
+    def others(self, index: int) -> list[int]:
+        """Other photographs of the same person."""
+        return [i for i in self.of_identity[self.files[index].identity] if i != index]
+
+
+def load_faces(root: Path, split: str) -> Faces:
+    """Faces of `split` below `root`: by `root/index.csv` (file, identity, split, hq; optional labels.npz with files, landmarks, sface) or,
+    without one, a folder per identity where every tenth identity is `val`."""
+    index = root / "index.csv"
+    files = _from_csv(root, index) if index.exists() else _from_folders(root)
+    return Faces([file for file in files if file.split == split])
+
+
+def _from_csv(root: Path, index: Path) -> list[FaceFile]:
+    labels = root / "labels.npz"
+    landmarks: dict[str, NDArray[np.float32]] = {}
+    descriptors: dict[str, NDArray[np.float32]] = {}
+    if labels.exists():
+        with np.load(labels, allow_pickle=False) as data:
+            names = [str(name) for name in data["files"]]
+            landmarks = dict(zip(names, data["landmarks"].astype(np.float32), strict=True))
+            descriptors = dict(zip(names, data["sface"].astype(np.float32), strict=True))
+    with index.open(newline="") as stream:
+        return [
+            FaceFile(
+                path=root / row["file"],
+                identity=row["identity"],
+                split=row["split"],
+                hq=row["hq"] == "1",
+                landmarks=landmarks.get(row["file"]),
+                descriptor=descriptors.get(row["file"]),
+            )
+            for row in csv.DictReader(stream)
+        ]
+
+
+def _from_folders(root: Path) -> list[FaceFile]:
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    return [
+        FaceFile(path, folder.name, "val" if number % 10 == 0 else "train", True, None, None)
+        for number, folder in enumerate(folders)
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in PICTURE_SUFFIXES
+    ]
+
+
+def labelled_pictures(folder: Path, split: str = "train") -> list[tuple[Path, NDArray[np.float32]]]:
+    """Pictures of `folder` with their 68 landmarks in the picture's pixels."""
+    return _labels(folder, "landmarks", split)
+
+
+def described_pictures(folder: Path) -> list[tuple[Path, NDArray[np.float32], NDArray[np.float32]]]:
+    """Training pictures of `folder` with their landmarks `[68, 2]` and the teacher's descriptors `[128]`."""
+    marks = dict(_labels(folder, "landmarks", "train"))
+    return [(path, marks[path], descriptor) for path, descriptor in _labels(folder, "sface", "train")]
+
+
+def _labels(folder: Path, kind: str, split: str) -> list[tuple[Path, NDArray[np.float32]]]:
+    """One kind of label of `folder/labels.npz` or `landmarks.npz`; a file that no index.csv puts elsewhere is for training."""
+    labels = next((folder / name for name in ("labels.npz", "landmarks.npz") if (folder / name).exists()), None)
+    if labels is None:
+        raise PictureError(f"{folder}: no labels.npz or landmarks.npz")
+    splits: dict[str, str] = {}
+    if (folder / "index.csv").exists():
+        with (folder / "index.csv").open(newline="") as stream:
+            splits = {row["file"]: row["split"] for row in csv.DictReader(stream)}
+    with np.load(labels, allow_pickle=False) as data:
+        pairs = zip(data["files"], data[kind].astype(np.float32), strict=True)
+        return [(folder / str(name), label) for name, label in pairs if splits.get(str(name), "train") == split]

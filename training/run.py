@@ -1,0 +1,52 @@
+"""Builds a stage from its YAML settings and trains it."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import yaml
+from pydantic import ValidationError
+
+from models.errors import HonestFaceError
+from training.stage import Stage, TrainingConfig
+from training.trainer import Trainer
+
+#: stage name -> module and the names of its config and its stage class
+STAGES = {
+    "detector": ("training.stages.detector", "DetectorConfig", "DetectorStage"),
+    "landmarks": ("training.stages.landmarks", "LandmarksConfig", "LandmarksStage"),
+    "identity": ("training.stages.identity", "IdentityConfig", "IdentityStage"),
+    "vae": ("training.stages.vae", "VAEConfig", "VAEStage"),
+    "vre": ("training.stages.vre", "VREStageConfig", "VREStage"),
+    "baseline": ("training.stages.baseline", "BaselineConfig", "BaselineStage"),
+    "honestface": ("training.stages.honestface", "HonestFaceStageConfig", "HonestFaceStage"),
+}
+
+
+def run(stage: str, config: Path, overrides: list[str]) -> None:
+    """Train `stage` with the settings of a YAML file; `overrides` are KEY=VALUE with YAML values."""
+    module_name, config_name, stage_name = STAGES[stage]
+    module = import_module(module_name)
+    settings = load_config(config, getattr(module, config_name), overrides)
+    build = cast(Callable[[TrainingConfig], Stage], getattr(module, stage_name))
+    Trainer(build(settings), settings).fit()
+
+
+def load_config(path: Path, model: type[TrainingConfig], overrides: list[str]) -> TrainingConfig:
+    """Settings from YAML, checked; every mistake is one clear line."""
+    try:
+        values = yaml.safe_load(path.read_text())
+        if not isinstance(values, dict):
+            raise HonestFaceError(f"{path}: settings are a mapping of names to values")
+        for override in overrides:
+            name, separator, value = override.partition("=")
+            if not separator:
+                raise HonestFaceError(f"--set takes KEY=VALUE, not {override!r}")
+            values[name] = yaml.safe_load(value)
+        return model.model_validate(values)
+    except (OSError, yaml.YAMLError) as error:
+        raise HonestFaceError(f"{path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise HonestFaceError(f"{path}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error

@@ -1,0 +1,1 @@
+"""One file a training stage; each is a command `honestface train NAME`."""

@@ -1,0 +1,186 @@
+"""The face detector: photographs with one box each, scaled, turned and put together into scenes with none to several faces."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.face_detector import (
+    SIZES,
+    STRIDES,
+    EmbeddedFaceDetector,
+    FaceDetectorConfig,
+    FaceDetectorNetwork,
+    box_overlap,
+    cell_centres,
+)
+from models.geometry import transform_points, warp
+from training.degradation import PRESETS, degrade
+from training.face_views import relight
+from training.faces import labelled_pictures
+from training.images import to_image
+from training.stage import Batch, TrainingConfig
+
+Pixels = NDArray[np.uint8]
+MOST_FACES = 4
+
+
+class DetectorConfig(TrainingConfig):
+    """`data` is a folder of whole photographs with `landmarks.npz` (and an index.csv that names its `val` files)."""
+
+    canvas: int = 320
+    smallest: float = 14.0
+    largest: float = 240.0
+
+
+class SceneDataset(Dataset[Batch]):
+    """Scenes `[3, S, S]` with up to MOST_FACES boxes, NaN where there are fewer."""
+
+    def __init__(self, photos: list[tuple[Path, NDArray[np.float32]]], config: DetectorConfig) -> None:
+        self.photos, self.config = photos, config
+        self._decoded: dict[Path, Pixels] = {}
+
+    def __getitem__(self, number: int) -> Batch:
+        rng = np.random.default_rng((self.config.seed, number))
+        size = self.config.canvas
+        scene = self._background(rng)
+        boxes = np.full((MOST_FACES, 4), np.nan, dtype=np.float32)
+        columns, rows = ((0, 0), (1, 1), (2, 1), (2, 2))[rng.choice(4, p=[0.08, 0.42, 0.25, 0.25])]
+        for row in range(rows):
+            for column in range(columns):
+                area = (column * size // columns, row * size // rows, size // columns, size // rows)
+                boxes[row * columns + column] = self._place(scene, area, rng)
+        scene = relight(scene, rng)
+        if rng.random() < 0.4:
+            scene = degrade(scene, PRESETS["vqfr-v1"], rng, scale=0.5)
+        return {"image": to_image(scene), "boxes": torch.from_numpy(boxes)}
+
+    def _photo(self, path: Path) -> Pixels:
+        if path not in self._decoded:
+            with Image.open(path) as image:
+                self._decoded[path] = np.asarray(image.convert("RGB"))
+        return self._decoded[path]
+
+    def _background(self, rng: np.random.Generator) -> Pixels:
+        """A faceless corner of some photograph, stretched over the scene."""
+        path, marks = self.photos[rng.integers(len(self.photos))]
+        picture = self._photo(path)
+        top = max(24, int(marks[:, 1].min() - 0.5 * np.ptp(marks[:, 1])))
+        left = max(24, int(marks[:, 0].min() - 0.3 * np.ptp(marks[:, 0])))
+        patch = picture[:top] if rng.random() < 0.5 else picture[:, :left]
+        size = (self.config.canvas, self.config.canvas)
+        return np.array(Image.fromarray(patch).resize(size, Image.Resampling.BILINEAR))
+
+    def _place(self, scene: Pixels, area: tuple[int, int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Paint one photograph into an area of the scene so that its face gets a random size and place; gives the face's box."""
+        path, marks = self.photos[rng.integers(len(self.photos))]
+        picture = self._photo(path)
+        x, y, width, height = area
+        largest = min(self.config.largest, 0.8 * min(width, height))
+        face = np.exp(rng.uniform(np.log(self.config.smallest), np.log(largest)))
+        scale = face / np.sqrt(np.prod(np.ptp(marks, axis=0)))
+        angle = np.deg2rad(rng.normal(0, 12))
+        linear = scale * np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
+        if rng.random() < 0.5:
+            linear[:, 0] *= -1
+        centre = np.array([rng.uniform(0.55 * face, width - 0.55 * face), rng.uniform(0.6 * face, height - 0.5 * face)])
+        middle = (marks.min(0) + marks.max(0)) / 2
+        matrix = np.column_stack([linear, centre - linear @ middle])
+        painted = warp(picture, matrix, (width, height))
+        inside = warp(np.full(picture.shape[:2], 255, np.uint8), matrix, (width, height), fill=0) > 127
+        # a small photograph leaves room: its edge is repeated half of the time, else the scene's background shows
+        mask = inside if rng.random() < 0.5 else np.ones_like(inside)
+        scene[y : y + height, x : x + width][mask] = painted[mask]
+        points = transform_points(matrix, marks) + (x, y)
+        return np.concatenate([points.min(0), points.max(0)]).astype(np.float32)
+
+
+class DetectorStage:
+    """Focal loss on the scores of all cells, overlap loss on the boxes of those inside a face."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        self.config = config
+        self.network = FaceDetectorNetwork(FaceDetectorConfig()).to(memory_format=torch.channels_last)
+        self.dataset = SceneDataset(labelled_pictures(config.data), config)
+        self.held_out = SceneDataset(labelled_pictures(config.data, "val"), config)
+
+    def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        scores, boxes = self.network(batch["image"].to(memory_format=torch.channels_last))
+        owner, ignored = assign(batch["boxes"], self.config.canvas)
+        positive = owner >= 0
+        target = positive.float()
+        probability = scores.sigmoid()
+        agreement = torch.where(positive, probability, 1 - probability)
+        focal = (1 - agreement).pow(2) * F.binary_cross_entropy_with_logits(scores, target, reduction="none")
+        count = positive.sum().clamp_min(1)
+        truth = batch["boxes"].nan_to_num().gather(1, owner.clamp_min(0).unsqueeze(-1).expand(-1, -1, 4))
+        overlap_loss = generalised_overlap_loss(boxes, truth)
+        return {
+            "scores": (focal * ~ignored).sum() / count,
+            "boxes": 2.0 * torch.where(positive, overlap_loss, 0.0).sum() / count,
+        }
+
+    def validate(self) -> Mapping[str, float]:
+        """Recall and precision at half overlap on scenes of held-out photographs."""
+        detector = EmbeddedFaceDetector(self.network, "student")
+        found = faces = right = 0
+        for number in range(60):
+            sample = self.held_out[number]
+            picture = ((sample["image"] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+            truth = sample["boxes"][~sample["boxes"].isnan().any(1)].numpy()
+            detections = detector.detect(picture)
+            faces, found = faces + len(truth), found + len(detections)
+            for box in truth:
+                boxes = np.array([d.box for d in detections], dtype=np.float32).reshape(-1, 4)
+                right += bool(len(boxes)) and float(box_overlap(box, boxes).max()) >= 0.5
+        return {"recall": right / max(1, faces), "precision": right / max(1, found)}
+
+    def pictures(self) -> Tensor:
+        detector = EmbeddedFaceDetector(self.network, "student")
+        tiles = []
+        for number in range(5):
+            picture = ((self.held_out[number]["image"] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+            tile = Image.fromarray(picture)
+            for detection in detector.detect(picture):
+                ImageDraw.Draw(tile).rectangle(detection.box, outline=(0, 255, 0))
+            tiles.append(torch.from_numpy(np.array(tile)).permute(2, 0, 1) / 255)
+        return torch.cat(tiles, dim=2)
+
+    def export(self, folder: Path) -> None:
+        save_file({k: v.contiguous() for k, v in self.network.state_dict().items()}, folder / "detector.safetensors")
+
+
+def assign(boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """For each cell `[B, A]` the face it answers for (-1: none), and whether it is left out of the loss (at a face's rim or another
+    scale's face). A cell answers if its centre is in the middle half of a face of its stride's size."""
+    owners, ignores = [], []
+    for stride, (low, high) in zip(STRIDES, SIZES, strict=True):
+        cells = size // stride
+        centres = cell_centres(cells, cells, stride).to(boxes)
+        middle, extent = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+        face_size = extent.prod(-1).sqrt()
+        offset = (centres[None, :, None] - middle[:, None]).abs() / extent[:, None]  # B, A, M, 2
+        reach = torch.maximum(torch.full_like(extent, 0.25), 0.5 * stride / extent)[:, None]
+        core = (offset <= reach).all(-1)
+        fits = (face_size >= 0.8 * low) & (face_size < 1.25 * high)
+        positive = core & fits[:, None]
+        owners.append(torch.where(positive.any(-1), positive.float().argmax(-1), -1))
+        ignores.append((offset <= 0.45).all(-1).any(-1) & ~positive.any(-1))
+    return torch.cat(owners, 1), torch.cat(ignores, 1)
+
+
+def generalised_overlap_loss(boxes: Tensor, truth: Tensor) -> Tensor:
+    """1 - GIoU of matching boxes `[..., 4]`."""
+    low, high = torch.maximum(boxes[..., :2], truth[..., :2]), torch.minimum(boxes[..., 2:], truth[..., 2:])
+    inside = (high - low).clamp_min(0).prod(-1)
+    union = (boxes[..., 2:] - boxes[..., :2]).prod(-1) + (truth[..., 2:] - truth[..., :2]).prod(-1) - inside
+    hull_low, hull_high = torch.minimum(boxes[..., :2], truth[..., :2]), torch.maximum(boxes[..., 2:], truth[..., 2:])
+    hull = (hull_high - hull_low).prod(-1)
+    return 1 - inside / union.clamp_min(1e-6) + (hull - union) / hull.clamp_min(1e-6)

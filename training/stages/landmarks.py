@@ -1,0 +1,123 @@
+"""The landmark network: heatmaps of 68 points on clean and degraded views of labelled faces."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.geometry import FFHQ_512, fit_similarity, five_points
+from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig, soft_argmax
+from training.degradation import Degradation, degrade
+from training.face_views import Jitter, moved_landmarks, random_view
+from training.faces import Faces, labelled_pictures, load_faces
+from training.images import to_image
+from training.stage import Batch, TrainingConfig
+
+#: A fixed 8x degradation to report on, in the preset's 512 px.
+EIGHT_TIMES = Degradation(blur=(4, 4), down=(8, 8), noise=(8, 8), jpeg=(60, 60))
+
+
+class LandmarksConfig(TrainingConfig):
+    extra: list[Path] = []
+    """More folders of pictures with landmarks only: `landmarks.npz` or `labels.npz` with files and landmarks."""
+    heatmap_sigma: float = 1.0
+    coordinate_weight: float = 20.0
+
+
+class ViewDataset(Dataset[Batch]):
+    """Random views with their landmarks in 0..1 of the view."""
+
+    def __init__(self, pictures: list[tuple[Path, NDArray[np.float32]]], config: LandmarksConfig, size: int) -> None:
+        self.pictures, self.config, self.size = pictures, config, size
+        self.jitter = Jitter(degrees=35, scale=0.3, shift=0.1, degraded=0.6)
+
+    def __getitem__(self, number: int) -> Batch:
+        rng = np.random.default_rng((self.config.seed, number))
+        path, landmarks = self.pictures[rng.integers(len(self.pictures))]
+        with Image.open(path) as image:
+            picture = np.asarray(image.convert("RGB"))
+        frame = fit_similarity(five_points(landmarks), FFHQ_512 * (self.size / 512))
+        view, matrix, mirrored = random_view(picture, frame, self.size, self.jitter, rng)
+        points = (moved_landmarks(landmarks, matrix, mirrored) + 0.5) / self.size
+        return {"image": to_image(view), "points": torch.from_numpy(points.astype(np.float32))}
+
+
+class LandmarksStage:
+    """Cross-entropy to Gaussian heatmaps, and L1 of the expected positions."""
+
+    def __init__(self, config: LandmarksConfig) -> None:
+        self.config = config
+        self.network = LandmarkNetwork(LandmarkNetworkConfig()).to(memory_format=torch.channels_last)
+        faces = load_faces(config.data, "train")
+        pictures = [(file.path, file.landmarks) for file in faces.files if file.landmarks is not None]
+        for folder in config.extra:
+            pictures += labelled_pictures(folder)
+        self.dataset = ViewDataset(pictures, config, self.network.config.size)
+        self.held_out = load_faces(config.data, "val")
+
+    def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        logits = self.network(batch["image"].to(memory_format=torch.channels_last)).float()
+        target = gaussian_heatmaps(batch["points"], logits.shape[-1], self.config.heatmap_sigma)
+        heatmap = -(target.flatten(2) * logits.flatten(2).log_softmax(-1)).sum(-1)
+        inside = ((batch["points"] > 0) & (batch["points"] < 1)).all(-1)
+        distance = (soft_argmax(logits) - batch["points"]).abs().sum(-1)
+        return {
+            "heatmap": 0.2 * (heatmap * inside).mean(),
+            "coordinates": self.config.coordinate_weight * (distance * inside).mean(),
+        }
+
+    def validate(self) -> Mapping[str, float]:
+        return {"nme_clean": self._error(None), "nme_8x": self._error(EIGHT_TIMES)}
+
+    def pictures(self) -> Tensor:
+        images, _ = self._held_out(EIGHT_TIMES, self.held_out.targets[:6])
+        points = soft_argmax(self.network(images)) * images.shape[-1]
+        tiles = []
+        for image, marks in zip(images, points, strict=True):
+            tile = Image.fromarray(((image + 1) * 127.5).byte().permute(1, 2, 0).numpy())
+            draw = ImageDraw.Draw(tile)
+            for x, y in marks.tolist():
+                draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=(0, 255, 0))
+            tiles.append(torch.from_numpy(np.array(tile)).permute(2, 0, 1) / 255)
+        return torch.cat(tiles, dim=2)
+
+    def export(self, folder: Path) -> None:
+        save_file({k: v.contiguous() for k, v in self.network.state_dict().items()}, folder / "landmarks.safetensors")
+
+    def _error(self, preset: Degradation | None) -> float:
+        """Mean point error over the distance of the eyes' outer corners, in per cent, on aligned validation faces."""
+        chosen = self.held_out.targets[::2]
+        images, points = self._held_out(preset, chosen)
+        found = torch.cat([soft_argmax(self.network(image[None])) for image in images]) * 512 - 0.5
+        distance = (found - points).norm(dim=-1).mean(1)
+        between = (points[:, 36] - points[:, 45]).norm(dim=-1)
+        return float((distance / between).mean()) * 100
+
+    def _held_out(self, preset: Degradation | None, chosen: list[int]) -> tuple[Tensor, Tensor]:
+        images, points = [], []
+        for index in chosen:
+            picture, marks = self.held_out.pixels(index), self.held_out.files[index].landmarks
+            if marks is None:
+                continue
+            if preset is not None:
+                picture = degrade(picture, preset, np.random.default_rng(index))
+            small = F.interpolate(to_image(picture)[None], (256, 256), mode="bilinear", antialias=True)
+            images.append(small[0].clamp(-1, 1))
+            points.append(torch.from_numpy(marks))
+        return torch.stack(images), torch.stack(points)
+
+
+def gaussian_heatmaps(points: Tensor, size: int, sigma: float) -> Tensor:
+    """Gaussians `[B, N, size, size]` of sum 1 around points `[B, N, 2]` in 0..1; sigma in cells."""
+    cells = torch.arange(size, device=points.device) + 0.5
+    x = torch.exp(-0.5 * ((cells - points[..., :1] * size) / sigma) ** 2)
+    y = torch.exp(-0.5 * ((cells - points[..., 1:] * size) / sigma) ** 2)
+    maps = y.unsqueeze(-1) * x.unsqueeze(-2)
+    return maps / maps.sum((2, 3), keepdim=True).clamp_min(1e-6)

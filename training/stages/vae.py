@@ -1,0 +1,88 @@
+"""The tiny profile's autoencoder, trained on crops of sharp and degraded faces."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder, PixelUnshuffleAutoencoderConfig
+from training.degradation import PRESETS, degrade
+from training.faces import Faces, load_faces
+from training.feature_distance import VGG16FeatureDistance
+from training.images import psnr, sheet, to_image
+from training.stage import Batch, TrainingConfig
+
+
+class VAEConfig(TrainingConfig):
+    vgg16: Path
+    """VGG16 features, Caffe order."""
+    crop: int = 128
+    degraded_share: float = 0.3
+    feature_weight: float = 0.05
+    feature_every: int = 3
+
+
+class CropDataset(Dataset[Batch]):
+    """Random crops; a share of them degraded, since the encoder must also keep what a bad picture still shows."""
+
+    def __init__(self, faces: Faces, config: VAEConfig) -> None:
+        self.faces, self.config = faces, config
+
+    def __getitem__(self, number: int) -> Batch:
+        rng = np.random.default_rng((self.config.seed, number))
+        picture = self.faces.pixels(self.faces.targets[rng.integers(len(self.faces.targets))])
+        side = self.config.crop
+        top, left = (rng.integers(0, n - side + 1) for n in picture.shape[:2])
+        crop = picture[top : top + side, left : left + side]
+        if rng.random() < 0.5:
+            crop = crop[:, ::-1]
+        if rng.random() < self.config.degraded_share:
+            crop = degrade(np.ascontiguousarray(crop), PRESETS["vqfr-v1"], rng)
+        return {"image": to_image(crop)}
+
+
+class VAEStage:
+    """L1 and shallow VGG16 features; afterwards the latent's mean and deviation are measured and stored with the weights."""
+
+    def __init__(self, config: VAEConfig) -> None:
+        self.config = config
+        self.network = PixelUnshuffleAutoencoder(PixelUnshuffleAutoencoderConfig()).to(memory_format=torch.channels_last)
+        self.faces = load_faces(config.data, "train")
+        self.held_out = load_faces(config.data, "val")
+        self.dataset = CropDataset(self.faces, config)
+        self.features = VGG16FeatureDistance(config.vgg16)
+
+    def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        image = batch["image"].to(memory_format=torch.channels_last)
+        restored = self.network.decode(self.network.encode(image))
+        losses = {"l1": (restored - image).abs().mean()}
+        if step % self.config.feature_every == 0:
+            weight = self.config.feature_weight * self.config.feature_every
+            losses["features"] = weight * self.features(restored, image)
+        return losses
+
+    def validate(self) -> Mapping[str, float]:
+        images = self._held_out_images()
+        restored = torch.cat([self.network.decode(self.network.encode(image[None])) for image in images])
+        return {"psnr": float(psnr(restored, images).mean()), "features": float(self.features(restored[:4], images[:4]))}
+
+    def pictures(self) -> Tensor:
+        rows = [[image, self.network.decode(self.network.encode(image[None]))[0]] for image in self._held_out_images()[:3]]
+        return sheet(rows)
+
+    def export(self, folder: Path) -> None:
+        latents = [self.network.encode(to_image(self.faces.pixels(i))[None]) for i in self.faces.targets[::8]]
+        stacked = torch.cat(latents).transpose(0, 1).flatten(1)
+        scale, shift = self.network.deviation, self.network.mean
+        state = dict(self.network.state_dict())
+        state["mean"] = shift + scale * stacked.mean(1).view(1, -1, 1, 1)
+        state["deviation"] = scale * stacked.std(1).view(1, -1, 1, 1)
+        save_file({k: v.contiguous() for k, v in state.items()}, folder / "vae.safetensors")
+
+    def _held_out_images(self) -> Tensor:
+        chosen = self.held_out.targets[:: max(1, len(self.held_out.targets) // 12)]
+        return torch.stack([to_image(self.held_out.pixels(i)) for i in chosen])
