@@ -44,7 +44,7 @@ class AlignedFace:
     """A face cut from a picture.
 
     `crop` `[512, 512, 3]`, FFHQ-aligned; `matrix` `[2, 3]` maps the picture's pixels into it; `landmarks` `[68, 2]` in
-    the crop's pixels; `attention` `[h, w]` in 0..1 (Eq. 11); `identity` `[d]`, unit; `box` x0, y0, x1, y1 in the picture.
+    its pixels; `attention` `[h, w]` in 0..1 (Eq. 11); `identity` `[d]`, unit; `box` x0, y0, x1, y1 in the picture.
     """
 
     crop: Pixels

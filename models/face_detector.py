@@ -49,7 +49,7 @@ class FaceDetectorNetwork(nn.Module):
         self.smooth = nn.ModuleList(_convolution(n, n) for _ in STRIDES)
         self.head = nn.ModuleList(nn.Sequential(_convolution(n, n), nn.Conv2d(n, 5, 1)) for _ in STRIDES)
         for head in self.head:
-            nn.init.constant_(head[-1].bias[:1], -4.0)  # type: ignore[index, arg-type]  # almost all cells see no face
+            nn.init.constant_(head[-1].bias[:1], -4.0)  # type: ignore[index]  # almost all cells see no face
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = self.stem(images)
@@ -58,7 +58,7 @@ class FaceDetectorNetwork(nn.Module):
             x = stage(x)
             levels.append(x)
         merged: Tensor | None = None
-        outputs = []
+        outputs: list[Tensor] = []
         for level in (2, 1, 0):
             here = self.lateral[level](levels[level])
             if merged is not None:

@@ -78,19 +78,6 @@ def eye_patches(images: Tensor, landmarks: Tensor, config: FacialFeatureExtracto
     return torch.stack(patches.chunk(2, dim=2), 1).to(images.dtype)
 
 
-class ShallowVGG16(nn.Module):
-    """The part of VGG16 that FFE looks through, layers 0 and 2 of `features`, under torchvision's key names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of layer 0 and of layer 2, each before its ReLU, `[B, 64, H, W]`, of a normalised RGB image."""
-        colour = self.features[0](x)
-        return colour, self.features[2](self.features[1](colour))
-
-
 class FacialFeatureExtractor(nn.Module):
     """p_F: n1 = 4 tokens from an optimal reference: colour and structure of the left eye, then of the right.
 
@@ -110,8 +97,8 @@ class FacialFeatureExtractor(nn.Module):
         self.structure = _embedding(statistics, config.width)
         self.projection = BatchInvariantLinear(config.width, config.prompt_width)
         self.offset = nn.Parameter(torch.randn(self.tokens, config.prompt_width) * 0.02)
-        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(3, 1, 1))
+        self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(3, 1, 1))
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
 

@@ -173,17 +173,3 @@ _ARCFACE_THETA = torch.from_numpy(
         (ARCFACE_SIZE, ARCFACE_SIZE),
     )
 )[None].float()
-
-
-#: Where the box around the 68 landmarks lies, on average, in the FFHQ-512 frame (measured over 2,200 aligned faces).
-FFHQ_LANDMARK_BOX = (117.4, 198.4, 399.3, 473.9)
-
-
-def frame_from_box(box: tuple[float, float, float, float]) -> Matrix:
-    """The upright transform that brings a detector's box (around the 68 landmarks) where the FFHQ-512 frame has it."""
-    if not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
-        raise GeometryError(f"a box needs a positive width and height, not {box}")
-    (x0, y0, x1, y1), (u0, v0, u1, v1) = box, FFHQ_LANDMARK_BOX
-    scale = math.sqrt((u1 - u0) * (v1 - v0) / ((x1 - x0) * (y1 - y0)))
-    centre, target = np.array([x0 + x1, y0 + y1]) / 2, np.array([u0 + u1, v0 + v1]) / 2
-    return np.column_stack([scale * np.eye(2), target - scale * centre])

@@ -45,7 +45,11 @@ class IdentityNetwork(nn.Module):
         layers: list[nn.Module] = []
         before = 3
         for width, blocks in zip(config.widths, config.blocks, strict=True):
-            layers += [nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width)]
+            layers += [
+                nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.PReLU(width),
+            ]
             layers += [Block(width) for _ in range(blocks)]
             before = width
         self.body = nn.Sequential(*layers)

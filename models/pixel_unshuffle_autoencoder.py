@@ -1,6 +1,8 @@
 """The tiny profile's autoencoder: pixel unshuffling and a few residual blocks, 8x smaller each way, nearly lossless."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,7 @@ class PixelUnshuffleAutoencoderConfig:
     encoder_blocks: int = 2
     decoder_blocks: int = 3
     latent_blocks: int = 1
+    kind: Literal["pixel_unshuffle"] = "pixel_unshuffle"
 
 
 class ResidualBlock(nn.Module):
@@ -65,7 +68,8 @@ class PixelUnshuffleAutoencoder(nn.Module):
         self.mean: Tensor
         self.deviation: Tensor
 
-    def encode(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor, seeds: Sequence[int | None] | None = None) -> Tensor:
+        """There is no posterior to draw from: seeds change nothing."""
         z: Tensor = (self.encoder(images) - self.mean) / self.deviation
         return z
 

@@ -34,8 +34,8 @@ class VREConfig:
         """16 x 16 positions of a 128 px picture; trained by this project."""
         return cls(
             image_size=128,
-            channels=32,
-            multipliers=(1, 2, 2, 4),
+            channels=16,
+            multipliers=(1, 2, 4, 4),
             residual_blocks=1,
             attention_resolutions=(16,),
             embedding_width=64,

@@ -25,6 +25,10 @@ class Throughput:
     def seconds_per_face(self) -> float:
         return self._busy / self._faces if self._faces else 0.0
 
+    def assume(self, seconds_per_face: float) -> None:
+        """A first guess, until work has been measured."""
+        self._busy, self._faces = seconds_per_face, 1.0
+
     def begin(self) -> None:
         """Work begins after idleness."""
         self._last = self._clock()

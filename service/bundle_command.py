@@ -5,17 +5,46 @@ from typing import Annotated
 
 import typer
 
-Folder = Annotated[Path | None, typer.Argument(help="Bundle folder. [default: the embedded tiny bundle]")]
+Folder = Annotated[Path | None, typer.Argument(help="Bundle folder; none: the embedded tiny bundle.")]
 
 
 def verify(folder: Folder = None) -> None:
-    """Check every file of a bundle against the checksums in its bundle.json."""
-    from models.bundle import Bundle, embedded_bundle
+    """Check every file of a bundle against the sizes and checksums in its bundle.json."""
+    from models.bundle import TINY_BUNDLE, verify_bundle
 
-    bundle = Bundle.open(folder or embedded_bundle())
-    bundle.verify()
-    print(f"{bundle.name} {bundle.version}: {len(bundle.files)} files, all as bundle.json says")
+    manifest = verify_bundle(folder or TINY_BUNDLE)
+    total = sum(file.bytes for file in manifest.files.values())
+    print(
+        f"{manifest.name} {manifest.version}: {len(manifest.files)} files, {total / 1e6:.1f} MB, all as bundle.json says"
+    )
 
 
 def show(folder: Folder = None) -> None:
-    """Print what a bundle holds: versions, components, licences, provenance and metrics."""
+    """Print what a bundle says of itself: version, profile, files, licence, provenance and metrics."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from models.bundle import TINY_BUNDLE, read_manifest
+
+    manifest = read_manifest(folder or TINY_BUNDLE)
+    facts: dict[str, object] = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "profile": manifest.profile,
+        "licence": manifest.licence,
+        "provenance": manifest.provenance,
+        "training data": ", ".join(manifest.training_data),
+        "matching angle": f"{manifest.matching_angle:g} degrees",
+        **{f"metric: {name}": value for name, value in manifest.metrics.items()},
+    }
+    about = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        about.add_row(name, escape(str(value)))
+    files = Table("file", "bytes", "sha256", box=None, pad_edge=False)
+    for name, file in manifest.files.items():
+        files.add_row(escape(name), str(file.bytes), file.sha256)
+    console = Console(soft_wrap=True)
+    console.print(about)
+    console.print()
+    console.print(files)

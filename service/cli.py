@@ -2,11 +2,12 @@
 
 import typer
 
-from service import bundle_command, demo_command, serve_command
+from service import api_key_command, bundle_command, demo_command, serve_command
 
 app = typer.Typer()
 app.command()(demo_command.demo)
 app.command()(serve_command.serve)
+app.command()(api_key_command.api_key)
 
 bundle = typer.Typer(name="bundle", help="Verify, show and import bundles.", no_args_is_help=True)
 bundle.command()(bundle_command.verify)

@@ -20,6 +20,9 @@ class FormLimits:
     files: dict[str, int]
     fields: frozenset[str]
 
+    def request_too_large(self) -> Problem:
+        return Problem(TOO_LARGE, f"a request may have at most {self.request_bytes} bytes")
+
 
 @dataclass
 class Form:
@@ -48,7 +51,7 @@ async def read_form(content_type: str, chunks: AsyncIterator[bytes], limits: For
         async for chunk in chunks:
             total += len(chunk)
             if total > limits.request_bytes:
-                raise Problem(TOO_LARGE, f"a request may have at most {limits.request_bytes} bytes")
+                raise limits.request_too_large()
             parser.write(chunk)
         parser.finalize()
     except FormParserError as error:

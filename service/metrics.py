@@ -25,13 +25,17 @@ class Metrics:
             return Histogram(f"honestface_{name}", text, labels, buckets=_SECONDS, registry=registry)
 
         self.requests = counter("requests_total", "Requests answered.", "route", "method", "code")
-        self.request_seconds = seconds("request_seconds", "From the request's first byte to the answer's last.", "route")
+        self.request_seconds = seconds(
+            "request_seconds", "From the request's first byte to the answer's last.", "route"
+        )
         self.stage_seconds = seconds("stage_seconds", "Time of a request in each stage.", "stage")
         self.in_progress = gauge("requests_in_progress", "Requests admitted and not yet answered.")
         self.faces = counter("faces_total", "Faces restored.")
         self.queue_faces = gauge("queue_faces", "Faces waiting for the device.")
         self.queue_wait_seconds = seconds("queue_wait_seconds", "Time that a face waited for the device.")
-        self.estimated_wait_seconds = gauge("estimated_wait_seconds", "Time that the work in progress is expected to take.")
+        self.estimated_wait_seconds = gauge(
+            "estimated_wait_seconds", "Time that the work in progress is expected to take."
+        )
         self.batch_faces = Histogram(
             "honestface_batch_faces", "Faces of a batch.", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
         )
@@ -45,7 +49,9 @@ class Metrics:
         self.reference_sets_bytes = gauge("reference_sets_bytes", "Size of the reference sets.")
         self.out_of_memory_total = counter("out_of_memory_total", "Batches that did not fit in the device's memory.")
         self.device_memory_bytes = gauge("device_memory_bytes", "Memory allocated on the device; 0 for a CPU.")
-        self.model = gauge("model_info", "1, labelled with the model.", "bundle", "version", "profile", "device", "precision")
+        self.model = gauge(
+            "model_info", "1, labelled with the model.", "bundle", "version", "profile", "device", "precision"
+        )
         self.ready = gauge("ready", "1 when the service takes requests.")
         # All label values exist from the start: a rate over a series that appears with its first event misses that event.
         for stage in STAGES:

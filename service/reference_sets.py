@@ -25,7 +25,9 @@ class ReferenceSet:
 
 def reference_bytes(reference: Reference) -> int:
     """Memory that a reference takes."""
-    return sum(part.element_size() * part.nelement() for part in (reference.image, reference.landmarks, reference.identity))
+    return sum(
+        part.element_size() * part.nelement() for part in (reference.image, reference.landmarks, reference.identity)
+    )
 
 
 class ReferenceStore:

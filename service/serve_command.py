@@ -7,15 +7,18 @@ import typer
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: HONESTFACE_HOST or 127.0.0.1]")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. [default: HONESTFACE_HOST or 127.0.0.1]")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on. [default: HONESTFACE_PORT or 8000]")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the embedded tiny bundle]")] = None,
     device: Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1. [default: cpu]")] = None,
 ) -> None:
     """Serve POST /restore and the playground; every setting has a HONESTFACE_* variable (docs/service.md)."""
+    from service.engine import load_engine
     from service.server import run
     from service.settings import Settings
 
     given = {"host": host, "port": port, "bundle": bundle, "device": device}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    raise typer.Exit(run(settings))
+    raise typer.Exit(run(settings, lambda: load_engine(settings.bundle, settings.device)))

@@ -27,7 +27,11 @@ class Settings(BaseSettings):
     max_references: int = Field(16, ge=0, description="References in a request or a reference set.")
     max_faces: int = Field(32, ge=1, description="Faces restored in one picture with `faces=all`.")
 
-    max_batch: int = Field(8, ge=1, description="Faces that the device takes at once.")
+    max_batch: int = Field(
+        0,
+        ge=0,
+        description="Faces that the device takes at once; 0: 8 on a GPU, 1 on a CPU, where batches save nothing.",
+    )
     batch_wait_ms: float = Field(3.0, ge=0, description="How long the first face of a batch waits for others.")
     queue_faces: int = Field(64, ge=1, description="Faces waiting for the device; more answer 429.")
     max_requests: int = Field(64, ge=1, description="Requests in work at once, uploads included; more answer 429.")
@@ -36,7 +40,11 @@ class Settings(BaseSettings):
     )
     cpu_workers: int = Field(2, ge=1, description="Threads that decode, align, paste back and encode.")
     device_threads: int = Field(0, ge=0, description="Threads of the generator on a CPU device; 0: one a core.")
-    timeout_s: float = Field(60.0, gt=0, description="A request's deadline, and the longest that X-Request-Timeout may ask.")
+    timeout_s: float = Field(
+        60.0, gt=0, description="A request's deadline, and the longest that X-Request-Timeout may ask."
+    )
+
+    upload_idle_s: float = Field(10.0, gt=0, description="An upload that brings nothing for so long is given up.")
 
     cache_bytes: int = Field(256 * MEGABYTE, ge=0, description="Analysed references kept by content (LRU).")
     cache_ttl_s: float = Field(900.0, gt=0, description="How long an analysed reference is kept after its last use.")
@@ -48,7 +56,8 @@ class Settings(BaseSettings):
     death_grace_s: float = Field(2.0, ge=0, description="From the device thread's death to the process's exit.")
 
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="SHA-256 (hex) of each accepted key, comma separated; `honestface api-key` makes one. Empty: open."
+        (),
+        description="SHA-256 (hex) of each accepted key, comma separated; `honestface api-key` makes one. Empty: open.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins that browsers may call from, comma separated. Empty: none."
@@ -64,8 +73,15 @@ class Settings(BaseSettings):
     @classmethod
     def _hashed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not all(_SHA256.fullmatch(key) for key in value):
-            raise ValueError("a key is given as its SHA-256 in 64 lower-case hex digits; `honestface api-key` prints it")
+            raise ValueError(
+                "a key is given as its SHA-256 in 64 lower-case hex digits; `honestface api-key` prints it"
+            )
         return value
+
+    @property
+    def faces_a_batch(self) -> int:
+        """`max_batch`, decided by the device where it is left open."""
+        return self.max_batch or (1 if self.device == "cpu" else 8)
 
     @property
     def max_pixels(self) -> int:

@@ -1,0 +1,59 @@
+"""The sd21 profile's VAE behind the same two calls as the tiny profile's autoencoder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from models.stable_diffusion_21 import VAE
+
+
+class Autoencoder(Protocol):
+    """`encode` brings `[B, 3, H, W]` in [-1, 1] to latents `[B, C, H/8, W/8]`, `decode` back."""
+
+    def encode(self, images: Tensor, seeds: Sequence[int | None] | None = None) -> Tensor:
+        """The posterior's mode, or a draw from it for each image with a seed."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class KLAutoencoderConfig:
+    """Keyword arguments of diffusers' AutoencoderKL."""
+
+    arguments: dict[str, Any] = field(default_factory=lambda: dict(VAE))
+    kind: Literal["kl"] = "kl"
+
+
+class KLAutoencoder(nn.Module):
+    """Stable Diffusion's AutoencoderKL with its scaling factor."""
+
+    def __init__(self, config: KLAutoencoderConfig) -> None:
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+        super().__init__()
+        self.network = AutoencoderKL(**config.arguments)
+        self.scaling = float(config.arguments.get("scaling_factor", 0.18215))
+
+    def encode(self, images: Tensor, seeds: Sequence[int | None] | None = None) -> Tensor:
+        posterior = self.network.encode(images).latent_dist
+        latents: Tensor = posterior.mode()
+        if seeds is not None and any(seed is not None for seed in seeds):
+            noise = torch.stack([_noise(seed, latents) for seed in seeds])
+            latents = latents + posterior.std * noise
+        return latents * self.scaling
+
+    def decode(self, latents: Tensor) -> Tensor:
+        images: Tensor = self.network.decode((latents / self.scaling).to(self.network.dtype)).sample
+        return images
+
+
+def _noise(seed: int | None, like: Tensor) -> Tensor:
+    """Noise that depends on the seed alone: drawn on the CPU, so that every device sees the same; none without a seed."""
+    if seed is None:
+        return torch.zeros(like.shape[1:], device=like.device, dtype=like.dtype)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(like.shape[1:], generator=generator).to(like.device, like.dtype)

@@ -1,0 +1,190 @@
+"""Bundles: a folder with `bundle.json` and one safetensors file per component, verified by sha256, never unpickled."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.embedded_face_tools import FaceToolsConfig, build_face_tools
+from models.errors import BundleError, WeightsError
+from models.face_analyzer import FaceAnalyzer
+from models.honestface import HonestFace, HonestFaceConfig
+
+FORMAT = 1
+MANIFEST = "bundle.json"
+TINY_BUNDLE = Path(__file__).parent / "bundles" / "tiny"
+
+
+class ComponentFile(BaseModel):
+    """One safetensors file of a bundle."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(BaseModel):
+    """What `bundle.json` says. `format` is the version of this file's layout, `version` that of the weights.
+
+    `matching_angle` (degrees) is the identity angle above which the bundle's encoder holds two faces for two people.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1]
+    name: str
+    version: str
+    profile: str
+    generator: HonestFaceConfig
+    face_tools: FaceToolsConfig
+    matching_angle: float
+    files: dict[str, ComponentFile]
+    licence: str
+    provenance: str
+    training_data: list[str]
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A loaded bundle: the generator in evaluation mode on its device, the face tools on the CPU."""
+
+    manifest: Manifest
+    folder: Path
+    generator: HonestFace
+    analyzer: FaceAnalyzer
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle.
+
+    Raises:
+        BundleError: there is none, it is not JSON, of another format version, or a field is missing or wrong.
+    """
+    path = folder / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        found = values.get("format") if isinstance(values, dict) else None
+        raise BundleError(f"{path}: format {found!r} is not supported, this version reads format {FORMAT}")
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BundleError(f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+
+
+def verify_bundle(folder: Path) -> Manifest:
+    """Check that every file of a bundle is there, whole and unchanged.
+
+    Raises:
+        BundleError: naming the first file that is missing, truncated or altered.
+    """
+    manifest = read_manifest(folder)
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if Path(name).name != name or path.suffix != ".safetensors":
+            raise BundleError(f"{folder}: {name!r} is not the name of a safetensors file inside the bundle")
+        if not path.is_file():
+            raise BundleError(f"{path} is missing")
+        if (size := path.stat().st_size) != expected.bytes:
+            raise BundleError(f"{path} has {size} bytes, not {expected.bytes}: it is truncated or of another version")
+        if sha256(path) != expected.sha256:
+            raise BundleError(f"{path} was altered: its sha256 is not the one in {MANIFEST}")
+    return manifest
+
+
+def load_bundle(
+    folder: Path | None = None, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Bundle:
+    """Verify and load a bundle; without a folder the tiny one that ships with the package.
+
+    Raises:
+        BundleError: the bundle is missing, damaged, or its weights do not fit its architecture.
+    """
+    folder = folder or TINY_BUNDLE
+    manifest = verify_bundle(folder)
+    load = partial(_load_component, folder, manifest)
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        generator = HonestFace(manifest.generator)
+    for name, component in generator.named_children():
+        if component.state_dict():
+            load(name, component, dtype)
+    analyzer = build_face_tools(manifest.face_tools, manifest.matching_angle, load)
+    generator = generator.to(device).eval().requires_grad_(False)
+    return Bundle(manifest, folder, generator, analyzer)
+
+
+def save_bundle(
+    folder: Path, manifest: dict[str, Any], components: dict[str, dict[str, Tensor]], dtype: torch.dtype = torch.float16
+) -> Manifest:
+    """Write components (name -> weights) as `name.safetensors` in `dtype`, and `bundle.json` with their digests.
+
+    `manifest` holds the fields of `Manifest` except `format` and `files`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name, state in components.items():
+        path = folder / f"{name}.safetensors"
+        save_file({k: _stored(v, dtype) for k, v in state.items()}, path)
+        files[path.name] = ComponentFile(sha256=sha256(path), bytes=path.stat().st_size)
+    complete = Manifest.model_validate({**manifest, "format": FORMAT, "files": files})
+    (folder / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return complete
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _load_component(
+    folder: Path, manifest: Manifest, name: str, module: nn.Module, dtype: torch.dtype = torch.float32
+) -> None:
+    path = folder / f"{name}.safetensors"
+    if path.name not in manifest.files:
+        raise BundleError(f"{folder}: {MANIFEST} lists no {path.name}, which its architecture needs")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from None
+    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
+    try:
+        load_exactly(module, state, str(path))
+    except WeightsError as error:
+        raise BundleError(str(error)) from None
+
+
+def load_exactly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Give a module its weights, taking over the tensors themselves.
+
+    Raises:
+        WeightsError: a key is missing, left over or of another shape; the first one is named.
+    """
+    expected = module.state_dict()
+    for key in expected:
+        if key not in state:
+            raise WeightsError(f"{source}: {key} is missing")
+        if state[key].shape != expected[key].shape:
+            raise WeightsError(f"{source}: {key} is {tuple(state[key].shape)}, not {tuple(expected[key].shape)}")
+    if extra := sorted(set(state) - set(expected)):
+        raise WeightsError(f"{source}: {extra[0]} fits nothing in the network")
+    module.load_state_dict(state, assign=True)
+
+
+def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return (value.to(dtype) if value.is_floating_point() else value).contiguous().cpu().clone()

@@ -1,0 +1,148 @@
+"""HonestFace: the generator G(x_L, R) of the paper (Fig. 1), from a low-quality face and references to a restored face."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.autoencoder import KLAutoencoder, KLAutoencoderConfig
+from models.feature_fusion import FeatureFusion
+from models.identity_embedder import IdentityEmbedder, IdentityEmbedderConfig, IdentityPrompt
+from models.one_step_diffusion import OneStepDiffusion, OneStepDiffusionConfig, blend_latents
+from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder, PixelUnshuffleAutoencoderConfig
+from models.reference_adapter import ReferenceAdapter, ReferenceAdapterConfig
+from models.reference_warp import ReferenceWarpConfig, warp_reference
+from models.references import References
+from models.visual_representation_embedder import VisualRepresentationEmbedder, VREConfig
+
+
+@dataclass(frozen=True)
+class HonestFaceConfig:
+    """The shapes of all parts. `unet` are keyword arguments of diffusers' UNet2DConditionModel.
+
+    `position_channels` learned maps `[P, latent_size, latent_size]` join the latent at the UNet's entrance: an aligned
+    face has its parts at fixed places. Without `identity_embedder` (OSDFace alone) references are refused.
+    """
+
+    vae: PixelUnshuffleAutoencoderConfig | KLAutoencoderConfig
+    unet: dict[str, Any]
+    vre: VREConfig
+    diffusion: OneStepDiffusionConfig = field(default_factory=OneStepDiffusionConfig)
+    identity_embedder: IdentityEmbedderConfig | None = None
+    reference_adapter: ReferenceAdapterConfig | None = None
+    reference_warp: ReferenceWarpConfig = field(default_factory=ReferenceWarpConfig)
+    position_channels: int = 0
+    latent_size: int = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """A batch of results: `restored` `[B, 3, 512, 512]` in [-1, 1], the `prompt` p `[B, 77, k]`, `latent` z_L and
+    `restored_latent` z_H `[B, C, 64, 64]` as predicted, before `strength` blends them."""
+
+    restored: Tensor
+    prompt: Tensor
+    latent: Tensor
+    restored_latent: Tensor
+
+
+class PositionMap(nn.Module):
+    """Learned channels `[P, size, size]` that say where in the aligned frame a place is."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.1 * torch.randn(channels, size, size))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """The latent `[B, C, size, size]` with the map's channels behind its own."""
+        return torch.cat([latent, self.weight.to(latent.dtype).expand(len(latent), -1, -1, -1)], dim=1)
+
+
+class HonestFace(nn.Module):
+    """The one-step generator; no references is a first-class input and gives the blind baseline, bit for bit."""
+
+    def __init__(self, config: HonestFaceConfig) -> None:
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        super().__init__()
+        self.config = config
+        self.vae: PixelUnshuffleAutoencoder | KLAutoencoder = (
+            PixelUnshuffleAutoencoder(config.vae)
+            if isinstance(config.vae, PixelUnshuffleAutoencoderConfig)
+            else KLAutoencoder(config.vae)
+        )
+        self.unet = UNet2DConditionModel(**config.unet)
+        self.vre = VisualRepresentationEmbedder(config.vre)
+        self.identity_embedder = IdentityEmbedder(config.identity_embedder) if config.identity_embedder else None
+        self.reference_adapter = ReferenceAdapter(config.reference_adapter) if config.reference_adapter else None
+        self.position_map = PositionMap(config.position_channels, config.latent_size) if config.position_channels else None
+        self.fusion = FeatureFusion()
+        self.diffusion = OneStepDiffusion(config.diffusion)
+
+    def forward(
+        self,
+        lq: Tensor,
+        references: References | None = None,
+        landmarks: Tensor | None = None,
+        identity: Tensor | None = None,
+        strength: float | Tensor = 1.0,
+        seeds: Sequence[int | None] | None = None,
+    ) -> Generated:
+        """Restore aligned faces `[B, 3, 512, 512]`, RGB in [-1, 1].
+
+        `landmarks` `[B, 68, 2]` (px) and `identity` `[B, d]` (unit) are the input's own; they are needed with references
+        only. `strength` (a number or `[B]`) in 0..1 moves from the input's latent to the restored one; `seeds` draw from
+        the VAE's posterior instead of taking its mode.
+
+        Raises:
+            ValueError: references without the input's landmarks and identity, or a model without reference weights.
+        """
+        latent = self.vae.encode(lq, seeds)
+        visual = self.vre(lq)
+        if references is None:
+            return self._finish(latent, self.fusion(visual, None), None, strength)
+        if self.identity_embedder is None:
+            raise ValueError("this model was built without an identity embedder: it takes no references")
+        if landmarks is None or identity is None:
+            raise ValueError("references need the landmarks and the identity of the input")
+        person = self.identity_embedder(landmarks, references)
+        steering = self._steer(latent, person, references, landmarks, identity)
+        return self._finish(latent, self.fusion(visual, person), steering, strength)
+
+    def predict(self, latent: Tensor, prompt: Tensor, steering: tuple[list[Tensor], Tensor] | None = None) -> Tensor:
+        """The restored latent z_H (Eq. 3) of latents z_L `[B, C, h, w]` under a prompt `[B, 77, k]`."""
+        sample = latent if self.position_map is None else self.position_map(latent)
+        skips, middle = steering if steering is not None else (None, None)
+        prediction = self.unet(
+            sample,
+            self.diffusion.config.timestep,
+            prompt,
+            down_block_additional_residuals=skips,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+        return self.diffusion.restored_latent(latent, prediction)
+
+    def _steer(
+        self, latent: Tensor, person: IdentityPrompt, references: References, landmarks: Tensor, identity: Tensor
+    ) -> tuple[list[Tensor], Tensor] | None:
+        """What the optimal reference, bent onto the input's landmarks, adds to the UNet's skips."""
+        if self.reference_adapter is None:
+            return None
+        rows = person.optimal.clamp(min=0)
+        bent = warp_reference(references.images[rows], references.landmarks[rows], landmarks, self.config.reference_warp)
+        agreement = (identity * references.identity[rows]).sum(1)
+        steering: tuple[list[Tensor], Tensor] = self.reference_adapter(
+            latent, self.vae.encode(bent), agreement, person.present
+        )
+        return steering
+
+    def _finish(
+        self, latent: Tensor, prompt: Tensor, steering: tuple[list[Tensor], Tensor] | None, strength: float | Tensor
+    ) -> Generated:
+        restored_latent = self.predict(latent, prompt, steering)
+        amount = torch.as_tensor(strength, dtype=torch.float32, device=latent.device).expand(len(latent))
+        blended = blend_latents(latent, restored_latent, amount)
+        return Generated(self.vae.decode(blended), prompt, latent, restored_latent)

@@ -1,0 +1,57 @@
+"""Spatial reference path of the tiny profile: the optimal reference's latent, laid over the input's, steers the UNet's skips.
+
+The paper's eleven tokens tell a large prior who it is; a small network knows few faces, so here it also sees one
+(docs/adr/003). Outputs start at zero and are gated by how well the identities agree.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ReferenceAdapterConfig:
+    """`widths` are the UNet's channels level by level; the UNet has one residual block a level."""
+
+    latent_channels: int = 64
+    widths: tuple[int, int, int] = (64, 128, 160)
+
+
+class ReferenceAdapter(nn.Module):
+    """From both latents `[B, C, h, w]` to what is added to the UNet's skip connections and middle block."""
+
+    def __init__(self, config: ReferenceAdapterConfig) -> None:
+        super().__init__()
+        a, b, c = config.widths
+        self.enter = nn.Conv2d(3 * config.latent_channels, a, 3, padding=1)
+        self.blocks = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in (a, b, c))
+        self.down = nn.ModuleList([nn.Conv2d(a, b, 3, 2, 1), nn.Conv2d(b, c, 3, 2, 1)])
+        # after conv_in and the block of level 1, after its downsampler and the block of level 2, ..., middle
+        self.leave = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in ((a, a), (a, a), (b, a), (b, b), (c, b), (c, c), (c, c)))
+        for layer in self.leave:
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        # The gate opens around the cosine that separates people; both numbers are learned.
+        self.gate = nn.Parameter(torch.tensor([8.0, 0.25]))
+
+    def forward(self, latent: Tensor, reference: Tensor, agreement: Tensor, present: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Residuals of the six skips and of the middle block; exactly zero where `present` `[B]` is False.
+
+        `agreement` `[B]` is the cosine between the identities of input and reference.
+        """
+        open_ = (torch.sigmoid(self.gate[0] * (agreement - self.gate[1])) * present).view(-1, 1, 1, 1)
+        x = F.silu(self.enter(torch.cat([latent, reference, reference - latent], dim=1)))
+        features = [x]
+        for level, block in enumerate(self.blocks):
+            if level:
+                x = F.silu(self.down[level - 1](x))
+                features.append(x)
+            x = x + F.silu(block(x))
+            features.append(x)
+        residuals = [
+            torch.where(present.view(-1, 1, 1, 1), open_ * layer(feature), 0.0)
+            for layer, feature in zip(self.leave, [*features, x], strict=True)
+        ]
+        return residuals[:-1], residuals[-1]

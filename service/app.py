@@ -1,0 +1,76 @@
+"""The ASGI application: routes, middleware, problem documents, and the service's life."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from service import problems
+from service.engine import Engine
+from service.problems import Problem
+from service.request_scope import RequestScope, context_of
+from service.routes import operations, playground, reference_sets, restore
+from service.settings import Settings
+from service.state import Service
+
+_KINDS = {404: problems.NOT_FOUND, 405: problems.METHOD_NOT_ALLOWED}
+
+
+def create_app(settings: Settings, make_engine: Callable[[], Engine]) -> FastAPI:
+    """The application; `make_engine` is called on the device thread when the application starts."""
+    service = Service(settings, make_engine)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        service.close()
+
+    # The usual pages of the documentation load scripts from outside; /openapi.json serves any viewer.
+    app = FastAPI(
+        title="HonestFace",
+        version=version("honestface"),
+        summary="Face restoration that stays true to the person.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    for module in (restore, reference_sets, operations, playground):
+        app.include_router(module.router)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-Id", "X-Request-Timeout"],
+            expose_headers=["Server-Timing", "X-Request-Id", "Retry-After"],
+        )
+    app.add_middleware(RequestScope, metrics=service.metrics)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    return app
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response(context_of(request).id)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = _KINDS.get(error.status_code, problems.INVALID_REQUEST)
+    response = Problem(kind, kind.title).response(context_of(request).id)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    detail = "; ".join(str(each["msg"]) for each in error.errors())
+    return Problem(problems.INVALID_REQUEST, detail).response(context_of(request).id)

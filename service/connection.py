@@ -1,0 +1,114 @@
+"""The client's side of a request: its deadline, its upload, and whether it is still there."""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from service.form import Form, FormLimits, read_form
+from service.problems import DEADLINE_EXCEEDED, INVALID_REQUEST, UPLOAD_TIMEOUT, Problem
+from service.request_scope import context_of
+
+T = TypeVar("T")
+_LINGER_S = 2.0
+_LINGER_BYTES = 64 * 2**20
+
+
+def deadline_of(request: Request, timeout_s: float) -> float:
+    """When the request must be answered, by time.monotonic(): its start and X-Request-Timeout seconds, or `timeout_s`.
+
+    Raises:
+        Problem: the header is no positive number.
+    """
+    given = request.headers.get("x-request-timeout")
+    if given is not None:
+        try:
+            asked = float(given)
+        except ValueError:
+            asked = math.nan
+        if not asked > 0:
+            raise Problem(INVALID_REQUEST, "X-Request-Timeout is a positive number of seconds")
+        timeout_s = min(asked, timeout_s)
+    return context_of(request).started + timeout_s
+
+
+async def receive_form(request: Request, limits: FormLimits, deadline: float, idle_s: float) -> Form:
+    """Reads the request's form.
+
+    Raises:
+        Problem: see read_form; also when the upload pauses for `idle_s` or lasts until the deadline.
+    """
+
+    async def chunks() -> AsyncIterator[bytes]:
+        stream = request.stream()
+        while True:
+            try:
+                async with asyncio.timeout(min(idle_s, max(deadline - time.monotonic(), 0))):
+                    chunk = await anext(stream, None)
+            except TimeoutError:
+                raise Problem(UPLOAD_TIMEOUT, "the upload stalled or lasted until the request's deadline") from None
+            if chunk is None:
+                return
+            yield chunk
+
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limits.request_bytes:
+        raise limits.request_too_large()
+    return await read_form(request.headers.get("content-type", ""), chunks(), limits)
+
+
+@contextlib.asynccontextmanager
+async def refusing_politely(request: Request) -> AsyncIterator[None]:
+    """Takes the rest of an upload, within bounds, before a refusal is answered: most clients read only after they wrote.
+
+    Who sends `Expect: 100-continue` has been waiting for our word and has sent nothing.
+    """
+    try:
+        yield
+    except Problem:
+        if "expect" not in request.headers and not request.scope["state"].get("form_read"):
+            await _discard(request)
+        raise
+
+
+async def _discard(request: Request) -> None:
+    total = 0
+    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
+        async with asyncio.timeout(_LINGER_S):
+            while total < _LINGER_BYTES:
+                message = await request.receive()
+                total += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+
+
+async def answer_in_time(request: Request, work: Awaitable[T], deadline: float) -> T:
+    """The result of work, which is cancelled when the client leaves or the deadline passes.
+
+    Raises:
+        Problem: the deadline (by time.monotonic()) has passed.
+        ClientDisconnect: the client has left.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_disconnected(request))
+    try:
+        left = max(deadline - time.monotonic(), 0)
+        done, _ = await asyncio.wait({task, watch}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if task in done:
+            return task.result()
+        if watch in done:
+            raise ClientDisconnect
+        raise Problem(DEADLINE_EXCEEDED, "the request's deadline has passed")
+    finally:
+        task.cancel()
+        watch.cancel()
+        await asyncio.wait({task, watch})
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,122 @@
+"""The generator as the device thread runs it: loaded, warmed up, and with its failures told apart."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.aligned_face import to_network
+from models.bundle import load_bundle
+from models.errors import HonestFaceError
+from models.face_restorer import FaceJob, FaceRestorer, Options
+from models.geometry import ALIGNED_SIZE, Pixels
+from models.picture import Picture
+from models.references import Reference
+from service.batcher import DeviceLost
+
+# What PyTorch says on a CPU when memory is short; there it is a plain RuntimeError.
+_CPU_OUT_OF_MEMORY = "can't allocate memory"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is served."""
+
+    bundle: str
+    version: str
+    profile: str
+    device: str
+    precision: str
+    digests: dict[str, str]
+
+    def document(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class Engine:
+    """A restorer on its device; `generate` and `warm_up` belong to the device thread, the restorer's other stages do not."""
+
+    def __init__(self, restorer: FaceRestorer, model: ModelInfo) -> None:
+        self.restorer, self.model = restorer, model
+
+    def warm_up(self, batch_sizes: Sequence[int], threads: int = 0) -> float:
+        """Runs the generator at each batch size, with and without a reference, so that no request pays for first times.
+
+        `threads` is the number of compute threads on a CPU, 0 for one a core. Returns the seconds that a face takes.
+        """
+        on_cpu = self.restorer.device.type == "cpu"
+        if on_cpu:
+            use_threads(threads or os.cpu_count() or 1)
+        face = self.restorer.prepare(_grey_picture(), Options(faces="aligned")).faces[0]
+        scattered = torch.rand(68, 2, generator=torch.Generator().manual_seed(0)) * ALIGNED_SIZE
+        reference = Reference(to_network([face.crop])[0], scattered, face.identity)
+        for size in [1] if on_cpu else batch_sizes:
+            self.restorer.generate([FaceJob(face)] * size)
+            self.restorer.generate([FaceJob(face, (reference,))] * size)
+        started = time.monotonic()
+        self.restorer.generate([FaceJob(face, (reference,))])
+        return time.monotonic() - started
+
+    def generate(self, jobs: Sequence[FaceJob]) -> list[Pixels]:
+        """Restored crops.
+
+        Raises:
+            MemoryError: the device has too little memory for so many.
+            DeviceLost: no later call can succeed.
+        """
+        try:
+            return self.restorer.generate(jobs)
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise MemoryError(str(error)) from error
+        except torch.AcceleratorError as error:
+            # A CUDA error outlives the call that met it: this process can use the device no more.
+            raise DeviceLost(str(error)) from error
+        except RuntimeError as error:
+            if _CPU_OUT_OF_MEMORY in str(error):
+                raise MemoryError(str(error)) from error
+            raise
+
+    def device_memory(self) -> float:
+        """Bytes allocated on the device; 0 for a CPU."""
+        device = self.restorer.device
+        return float(torch.cuda.memory_allocated(device)) if device.type == "cuda" else 0.0
+
+
+def _grey_picture() -> Picture:
+    return Picture(np.full((ALIGNED_SIZE, ALIGNED_SIZE, 3), 127, np.uint8))
+
+
+def use_threads(threads: int) -> None:
+    """Sets the calling thread's number of compute threads, and that of no other."""
+    # A thread takes over the process's last setting when it first computes or asks; asking first keeps ours in place.
+    torch.get_num_threads()
+    torch.set_num_threads(threads)
+
+
+def load_engine(folder: Path | None, device: str) -> Engine:
+    """The engine of a bundle; without a folder, of the tiny one that ships with the package.
+
+    Raises:
+        HonestFaceError: there is no such device, or the bundle is missing or damaged.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise HonestFaceError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    bundle = load_bundle(folder, device)
+    manifest = bundle.manifest
+    precision = next(bundle.generator.parameters()).dtype
+    model = ModelInfo(
+        bundle=manifest.name,
+        version=manifest.version,
+        profile=manifest.profile,
+        device=device,
+        precision=str(precision).removeprefix("torch."),
+        digests={name: file.sha256 for name, file in manifest.files.items()},
+    )
+    return Engine(FaceRestorer(bundle.generator, bundle.analyzer, device), model)

@@ -1,0 +1,135 @@
+"""What the OpenAPI document says beyond the routes' own types: forms, answers, and an example for every problem."""
+
+from typing import Any
+
+from service import problems
+from service.options import MEDIA_TYPES, RestoreOptions
+from service.problems import MEDIA_TYPE, Kind, Problem
+
+Responses = dict[int | str, dict[str, Any]]
+
+UPLOAD_PROBLEMS = (
+    problems.INVALID_REQUEST,
+    problems.UNAUTHORIZED,
+    problems.UPLOAD_TIMEOUT,
+    problems.TOO_LARGE,
+    problems.PICTURE_TOO_LARGE,
+    problems.UNSUPPORTED_MEDIA_TYPE,
+    problems.INVALID_OPTION,
+    problems.INVALID_REFERENCE,
+    problems.TOO_MANY_PARTS,
+    problems.OVERLOADED,
+    problems.INTERNAL,
+    problems.DRAINING,
+    problems.NOT_READY,
+    problems.DEVICE_FAILED,
+    problems.DEADLINE_EXCEEDED,
+)
+_RESTORE_PROBLEMS = (
+    *UPLOAD_PROBLEMS,
+    problems.REFERENCE_SET_NOT_FOUND,
+    problems.NOT_ACCEPTABLE,
+    problems.INVALID_PICTURE,
+    problems.NO_FACE,
+    problems.TOO_MANY_FACES,
+    problems.OUT_OF_MEMORY,
+)
+_PROBLEM_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "request_id": {"type": "string"},
+    },
+}
+_RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+
+
+def problem_responses(*kinds: Kind) -> Responses:
+    """The OpenAPI responses of some kinds of problem, with an example for each."""
+    responses: Responses = {}
+    for kind in kinds:
+        example = {"summary": kind.title, "value": Problem(kind, kind.title).document("0b8ec0a1f34f4d0e8f6f")}
+        described = responses.setdefault(
+            kind.status,
+            {"description": kind.title, "content": {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA, "examples": {}}}},
+        )
+        described["content"][MEDIA_TYPE]["examples"][kind.name] = example
+        if kind.status in (429, 503):
+            described["headers"] = _RETRY
+    return responses
+
+
+_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
+_REPORT = {
+    "affine_landmark_distance_eyes": {"value": 3.1, "unit": "px^2 at 512 px", "by": "tiny landmarks"},
+    "identity_angle": {"value": 21.4, "unit": "degrees", "by": "tiny identity"},
+}
+_DOCUMENT = {
+    "request_id": "0b8ec0a1f34f4d0e8f6f",
+    "model": {"bundle": "tiny", "version": "0.1.0", "profile": "tiny"},
+    "picture": {"media_type": "image/png", "width": 1600, "height": 1200, "base64": "iVBORw0KGgo..."},
+    "faces": [
+        {
+            "box": [612.0, 280.5, 840.2, 560.0],
+            "landmarks": [[630.1, 402.7]],
+            "aligning_matrix": [[0.9, 0.0, -300.0], [0.0, 0.9, -180.0]],
+            "report": _REPORT,
+        }
+    ],
+}
+
+RESTORE_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {
+                    "image": {"type": "string", "format": "binary", "description": "The picture to restore."},
+                    "references": {**_FILES, "description": "Photographs of the same person; the largest face counts."},
+                    **RestoreOptions.model_json_schema()["properties"],
+                },
+            }
+        }
+    },
+}
+RESTORE_PARAMETERS = [
+    {
+        "name": "X-Request-Timeout",
+        "in": "header",
+        "schema": {"type": "number", "exclusiveMinimum": 0},
+        "description": "Seconds until the answer is of no use any more.",
+    },
+    {"name": "X-Request-Id", "in": "header", "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}},
+]
+RESTORE_RESPONSES: Responses = {
+    200: {
+        "description": "The restored picture, in the form that the Accept header asks for",
+        "content": {
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()},
+            "application/json": {"schema": {"type": "object"}, "example": _DOCUMENT},
+            "multipart/mixed": {"schema": {"type": "string", "format": "binary"}},
+        },
+        "headers": {
+            "Server-Timing": {
+                "description": "Milliseconds of queue, decode, align, device and encode.",
+                "schema": {"type": "string"},
+            },
+            "X-Request-Id": {"schema": {"type": "string"}},
+        },
+    },
+    **problem_responses(*_RESTORE_PROBLEMS),
+}
+REFERENCE_SET_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {"type": "object", "required": ["references"], "properties": {"references": _FILES}}
+        }
+    },
+}

@@ -1,0 +1,211 @@
+"""Restoring picture files: one, or a folder that can be interrupted and gone on with."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from models.errors import HonestFaceError, PictureError
+from models.face_restorer import FaceRestorer, Options, Restoration
+from models.picture import OutputFormat, Picture, decode, encode
+from models.references import Reference
+
+READ_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"})
+WRITTEN: dict[str, OutputFormat] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is written for a picture: the restored one and, if wanted, its honesty report and before beside after."""
+
+    output: Path
+    report: Path | None = None
+    compare: Path | None = None
+
+    def complaint(self, photo: Path, references: Sequence[Path]) -> str | None:
+        """Why these names will not do for a photo (file or folder), in one line; None if they will."""
+        given = [path for path in (self.output, self.report, self.compare) if path is not None]
+        if photo.is_dir():
+            clash = next((path for path in given if path.is_file()), None)
+            if clash:
+                return f"{clash} is a file: for a folder of pictures name a folder"
+        else:
+            for path in given:
+                if path.is_dir():
+                    return f"{path} is a folder: name the file to write"
+            for path in (self.output, self.compare):
+                if path is not None and path.suffix.lower() not in WRITTEN:
+                    return f"{path}: the name must end in {', '.join(WRITTEN)}"
+        inputs = {path.resolve() for path in (photo, *references)}
+        if clash := next((path for path in given if path.resolve() in inputs), None):
+            return f"{clash} would overwrite an input"
+        if len({path.resolve() for path in given}) < len(given):
+            return "output, report and compare need different names"
+        return None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What to tell about a finished picture."""
+
+    summary: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FileRestorer:
+    """Restores files with one set of references; `names` are the references' own."""
+
+    restorer: FaceRestorer
+    references: Sequence[Reference]
+    names: Sequence[str]
+    options: Options
+
+    def restore(self, photo: Path, picture: Picture, targets: Targets) -> Done:
+        """Restores a picture and writes its targets, the output last: where it stands, all is done.
+
+        Raises:
+            HonestFaceError: naming the photo, if its face cannot be restored.
+            OSError: a target cannot be written.
+        """
+        started = time.perf_counter()
+        try:
+            restoration = self.restorer.restore(picture, self.references, self.options)
+        except HonestFaceError as error:
+            raise type(error)(f"{photo}: {error}") from error
+        if targets.report:
+            document = json.dumps(self._document(photo, targets.output, restoration), indent=2, allow_nan=False)
+            write_whole(targets.report, document.encode() + b"\n")
+        if targets.compare:
+            write_picture(targets.compare, Picture(_side_by_side(picture, restoration.picture)))
+        write_picture(targets.output, restoration.picture)
+        count = len(restoration.faces)
+        faces = "1 face" if count == 1 else f"{count} faces"
+        return Done(f"{faces} restored in {time.perf_counter() - started:.1f} s", self._warnings(photo, restoration))
+
+    def _document(self, photo: Path, output: Path, restoration: Restoration) -> dict[str, object]:
+        return {
+            "photo": str(photo),
+            "output": str(output),
+            "references": list(self.names),
+            "options": asdict(self.options),
+            "faces": [
+                {"box": [round(edge, 1) for edge in face.face.box], "report": face.report and face.report.full()}
+                for face in restoration.faces
+            ],
+        }
+
+    def _warnings(self, photo: Path, restoration: Restoration) -> tuple[str, ...]:
+        return tuple(
+            f"{name} seems to show another person than {photo} "
+            f"({evidence.angle_to_input:.0f} degrees apart, up to {report.matching_angle:.0f} match)"
+            for report in restoration.reports
+            for name, evidence in zip(self.names, report.references, strict=False)
+            if evidence.wrong_person
+        )
+
+
+def read_picture(path: Path) -> Picture:
+    """Reads a picture file.
+
+    Raises:
+        PictureError: naming the file; it is missing or no picture that can be read.
+    """
+    try:
+        return decode(path.read_bytes())
+    except OSError as error:
+        raise PictureError(f"{path}: {error.strerror or error}") from error
+    except PictureError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def plan_folder(folder: Path, targets: Targets) -> list[tuple[Path, Targets]]:
+    """Every picture below a folder with what is to be written for it, under the same name below the targets' folders.
+
+    A format that is read but not written gets .png behind its own ending. Hidden files and the targets' own folders,
+    should they lie inside, are left out.
+
+    Raises:
+        PictureError: the folder holds no pictures.
+    """
+    own = [path.resolve() for path in (targets.output, targets.report, targets.compare) if path is not None]
+    plan = []
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.suffix.lower() not in READ_SUFFIXES or hidden or not path.is_file():
+            continue
+        if any(path.resolve().is_relative_to(each) for each in own):
+            continue
+        written = inside if path.suffix.lower() in WRITTEN else inside.with_name(inside.name + ".png")
+        report = targets.report and targets.report / inside.with_name(inside.name + ".json")
+        plan.append((path, Targets(targets.output / written, report, targets.compare and targets.compare / written)))
+    if not plan:
+        raise PictureError(f"{folder}: no pictures in this folder")
+    writers: dict[Path, Path] = {}
+    for path, target in plan:
+        if (other := writers.setdefault(target.output, path)) != path:
+            raise PictureError(f"{other} and {path} would both be written to {target.output}: rename one")
+    return plan
+
+
+def restore_folder(files: FileRestorer, plan: Sequence[tuple[Path, Targets]]) -> int:
+    """Works through a plan under a progress bar, skipping what is finished; how many pictures failed."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    failures, skipped = [], 0
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("restoring", total=len(plan))
+        for photo, targets in plan:
+            if targets.output.exists():
+                skipped += 1
+            else:
+                try:
+                    for warning in files.restore(photo, read_picture(photo), targets).warnings:
+                        console.print(f"warning: {warning}", markup=False)
+                except (HonestFaceError, OSError, MemoryError, RuntimeError) as error:
+                    failures.append(_one_line(photo, error))
+            progress.advance(task)
+    done = len(plan) - skipped - len(failures)
+    console.print(f"{done} restored, {skipped} were finished already, {len(failures)} failed")
+    for failure in failures:
+        console.print(failure, markup=False)
+    return len(failures)
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Writes a picture in the format that its name ends in, whole or not at all."""
+    write_whole(path, encode(picture.pixels, picture.alpha, WRITTEN[path.suffix.lower()]))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all: under another name first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with unfinished.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _one_line(photo: Path, error: BaseException) -> str:
+    if isinstance(error, HonestFaceError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or photo}: {error.strerror or error}"
+    return f"{photo}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def _side_by_side(before: Picture, after: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    gap = np.full((before.height, max(4, before.width // 100), 3), 255, np.uint8)
+    return np.hstack([before.pixels, gap, after.pixels])

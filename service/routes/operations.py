@@ -1,0 +1,105 @@
+"""What operators and their machines ask: models, health, probes and metrics."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+from starlette.responses import PlainTextResponse
+
+from service.keys import authenticate
+from service.openapi import problem_responses
+from service.problems import NOT_READY, UNAUTHORIZED
+from service.state import service_of
+
+router = APIRouter()
+
+
+class Model(BaseModel):
+    """A loaded bundle; `digests` are the SHA-256 of its files."""
+
+    bundle: str = Field(examples=["tiny"])
+    version: str = Field(examples=["0.1.0"])
+    profile: str = Field(examples=["tiny"])
+    device: str = Field(examples=["cpu"])
+    precision: str = Field(examples=["float32"])
+    digests: dict[str, str]
+
+
+class Models(BaseModel):
+    """The models that this service answers with."""
+
+    models: list[Model]
+
+
+class Health(BaseModel):
+    """A summary for people and dashboards."""
+
+    status: Literal["starting", "ready", "draining", "failed"]
+    requests_in_progress: int
+    faces_waiting: int = Field(description="Faces in the device's queue.")
+    estimated_wait_seconds: float
+    seconds_per_face: float
+    api_key_required: bool
+    limits: dict[str, float] = Field(description="What a client should know before it uploads.")
+
+
+_PROBE = {200: {"content": {"text/plain": {"example": "ok"}}}, 503: {"content": {"text/plain": {"example": "no"}}}}
+
+
+@router.get("/models", summary="What is served", responses=problem_responses(UNAUTHORIZED, NOT_READY))
+async def models(request: Request) -> Models:
+    """The loaded bundle with the checksums of its files."""
+    service = service_of(request)
+    authenticate(request, service.settings.api_keys)
+    return Models(models=[Model.model_validate(service.pipeline.ready_engine.model.document())])
+
+
+@router.get("/health", summary="A summary")
+async def health(request: Request) -> Health:
+    """How the service fares; it answers 200 as long as it answers."""
+    service = service_of(request)
+    settings, admission = service.settings, service.admission
+    return Health(
+        status=service.status,  # type: ignore[arg-type]
+        requests_in_progress=admission.requests,
+        faces_waiting=service.pipeline.batcher.waiting,
+        estimated_wait_seconds=round(admission.estimated_wait, 3),
+        seconds_per_face=round(admission.throughput.seconds_per_face, 4),
+        api_key_required=bool(settings.api_keys),
+        limits={
+            "file_bytes": settings.max_file_bytes,
+            "request_bytes": settings.max_request_bytes,
+            "megapixels": settings.max_megapixels,
+            "references": settings.max_references,
+            "faces": settings.max_faces,
+            "timeout_seconds": settings.timeout_s,
+        },
+    )
+
+
+@router.get("/livez", summary="Liveness: restart on 503", response_class=PlainTextResponse, responses=_PROBE)
+async def livez(request: Request) -> PlainTextResponse:
+    """503 when the device thread has died or has been silent for too long."""
+    return _probe(service_of(request).alive)
+
+
+@router.get("/readyz", summary="Readiness: send no work on 503", response_class=PlainTextResponse, responses=_PROBE)
+async def readyz(request: Request) -> PlainTextResponse:
+    """503 until the bundle is loaded and warmed up, and again from SIGTERM on."""
+    return _probe(service_of(request).ready)
+
+
+@router.get("/startupz", summary="Startup: wait on 503", response_class=PlainTextResponse, responses=_PROBE)
+async def startupz(request: Request) -> PlainTextResponse:
+    """503 until the bundle is loaded and warmed up."""
+    return _probe(service_of(request).started)
+
+
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """The metrics in Prometheus' text format."""
+    return Response(service_of(request).metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _probe(good: bool) -> PlainTextResponse:
+    return PlainTextResponse("ok" if good else "no", 200 if good else 503)

@@ -1,0 +1,36 @@
+"""GET /: the playground, one page without a build step or any request to elsewhere."""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.responses import FileResponse
+
+from service.problems import NOT_FOUND, Problem
+
+_FOLDER = Path(__file__).parent.parent / "playground"
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def page() -> FileResponse:
+    """The page."""
+    return FileResponse(_FOLDER / "index.html", headers=_HEADERS)
+
+
+@router.get("/playground/{name}")
+async def part(name: str) -> FileResponse:
+    """The page's script and style."""
+    known = {"playground.js", "playground.css"}
+    if name not in known:
+        raise Problem(NOT_FOUND, "the page has no such part")
+    return FileResponse(_FOLDER / name, headers=_HEADERS)

@@ -1,0 +1,79 @@
+"""PUT, GET and DELETE /reference-sets/{id}: the references of an album or a video, uploaded once."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, Field
+
+from service.connection import answer_in_time, deadline_of, receive_form, refusing_politely
+from service.form import FormLimits
+from service.keys import authenticate
+from service.openapi import REFERENCE_SET_BODY, UPLOAD_PROBLEMS, problem_responses
+from service.problems import INVALID_REQUEST, REFERENCE_SET_NOT_FOUND, UNAUTHORIZED, Problem
+from service.reference_sets import ReferenceSet, check_name
+from service.request_scope import context_of
+from service.state import Service, service_of
+
+router = APIRouter(prefix="/reference-sets")
+
+SetId = Annotated[str, Path(description="1 to 64 letters, digits, dots, dashes or underscores.")]
+_LOOKUP_PROBLEMS = problem_responses(INVALID_REQUEST, UNAUTHORIZED, REFERENCE_SET_NOT_FOUND)
+
+
+class ReferenceSetDocument(BaseModel):
+    """A reference set; it is forgotten `ttl_seconds` after its last use."""
+
+    id: str = Field(examples=["grandmother"])
+    references: int = Field(examples=[2], description="How many references it holds.")
+    age_seconds: float = Field(examples=[12.5])
+    ttl_seconds: float = Field(examples=[3600])
+
+
+def _document(service: Service, name: str, entry: ReferenceSet) -> ReferenceSetDocument:
+    age, ttl = round(time.time() - entry.created, 3), service.settings.reference_set_ttl_s
+    return ReferenceSetDocument(id=name, references=len(entry.references), age_seconds=age, ttl_seconds=ttl)
+
+
+@router.put(
+    "/{id}",
+    summary="Upload references under a name",
+    responses=problem_responses(*UPLOAD_PROBLEMS),
+    openapi_extra={"requestBody": REFERENCE_SET_BODY},
+)
+async def put(request: Request, id: SetId) -> ReferenceSetDocument:
+    """Analyses `references` and keeps them, in memory only, in the place of an older set of this name."""
+    service, context = service_of(request), context_of(request)
+    settings = service.settings
+    async with refusing_politely(request):
+        owner, name = authenticate(request, settings.api_keys), check_name(id)
+        deadline = deadline_of(request, settings.timeout_s)
+        service.pipeline.check_ready()
+        limits = FormLimits(
+            settings.max_file_bytes, settings.max_request_bytes, {"references": settings.max_references}, frozenset()
+        )
+        with service.admission.admit(deadline):
+            form = await receive_form(request, limits, deadline, settings.upload_idle_s)
+            request.scope["state"]["form_read"] = True
+            files = form.files.get("references", [])
+            if not files:
+                raise Problem(INVALID_REQUEST, "the form has no file 'references'")
+            references = await answer_in_time(request, service.pipeline.analyse(context, files), deadline)
+    context.fields["references"] = len(references)
+    return _document(service, name, service.references.put(owner, name, references))
+
+
+@router.get("/{id}", summary="Look at a reference set", responses=_LOOKUP_PROBLEMS)
+async def get(request: Request, id: SetId) -> ReferenceSetDocument:
+    """Tells whether a set is there; that counts as a use."""
+    service = service_of(request)
+    owner = authenticate(request, service.settings.api_keys)
+    return _document(service, id, service.references.get(owner, id))
+
+
+@router.delete("/{id}", summary="Forget a reference set", status_code=204, responses=_LOOKUP_PROBLEMS)
+async def delete(request: Request, id: SetId) -> Response:
+    """Forgets a set at once."""
+    service = service_of(request)
+    service.references.remove(authenticate(request, service.settings.api_keys), id)
+    return Response(status_code=204)

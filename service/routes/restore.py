@@ -1,0 +1,72 @@
+"""POST /restore."""
+
+from fastapi import APIRouter, Request, Response
+
+from models.references import Reference
+from service.connection import answer_in_time, deadline_of, receive_form, refusing_politely
+from service.form import Form, FormLimits
+from service.keys import authenticate
+from service.openapi import RESTORE_BODY, RESTORE_PARAMETERS, RESTORE_RESPONSES
+from service.options import OPTION_NAMES, RestoreOptions, negotiate, read_options
+from service.problems import INVALID_OPTION, INVALID_REQUEST, Problem
+from service.request_scope import context_of
+from service.settings import Settings
+from service.state import Service, service_of
+
+router = APIRouter()
+
+
+@router.post(
+    "/restore",
+    summary="Restore the faces of a picture",
+    response_class=Response,
+    responses=RESTORE_RESPONSES,
+    openapi_extra={"requestBody": RESTORE_BODY, "parameters": RESTORE_PARAMETERS},
+)
+async def restore(request: Request) -> Response:
+    """Restores the faces of `image`, guided by `references` or a `reference_set`.
+
+    By the Accept header the answer is the picture (`image/*`), a JSON document with the picture in base64 and the honesty
+    report, or `multipart/mixed` with both as they are.
+    """
+    service, context = service_of(request), context_of(request)
+    settings = service.settings
+    async with refusing_politely(request):
+        owner = authenticate(request, settings.api_keys)
+        wanted = negotiate(request.headers.get("accept"))
+        deadline = deadline_of(request, settings.timeout_s)
+        service.pipeline.check_ready()
+        with service.admission.admit(deadline) as ticket:
+            form = await receive_form(request, _limits(settings), deadline, settings.upload_idle_s)
+            request.scope["state"]["form_read"] = True
+            options = read_options(form)
+            image, references = _image(form), _references(form, options, service, owner)
+            work = service.pipeline.restore(context, ticket, image, references, options, wanted, deadline)
+            answer = await answer_in_time(request, work, deadline)
+            ticket.finished = True
+    context.fields.update(
+        faces=answer.faces, references=len(references), bytes_in=len(image), bytes_out=len(answer.body)
+    )
+    headers = {"Server-Timing": context.server_timing(), "Cache-Control": "no-store", "Vary": "Accept"}
+    return Response(answer.body, headers=headers, media_type=answer.media_type)
+
+
+def _limits(settings: Settings) -> FormLimits:
+    files = {"image": 1, "references": settings.max_references}
+    return FormLimits(settings.max_file_bytes, settings.max_request_bytes, files, OPTION_NAMES)
+
+
+def _image(form: Form) -> bytes:
+    if "image" not in form.files:
+        raise Problem(INVALID_REQUEST, "the form has no file 'image'")
+    return form.files["image"][0]
+
+
+def _references(form: Form, options: RestoreOptions, service: Service, owner: str) -> list[bytes] | list[Reference]:
+    # Browsers send an empty file for a file input in which nothing was chosen.
+    files = [data for data in form.files.get("references", []) if data]
+    if options.reference_set is None:
+        return files
+    if files:
+        raise Problem(INVALID_OPTION, "give either 'references' or a 'reference_set', not both")
+    return list(service.references.get(owner, options.reference_set).references)

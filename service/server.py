@@ -1,0 +1,78 @@
+"""The process: uvicorn with a drain on SIGTERM, and an end when the device is lost."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from models.errors import HonestFaceError
+from service.app import create_app
+from service.engine import Engine
+from service.logs import configure, event
+from service.settings import Settings
+from service.state import Service
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that on the first signal refuses new work, finishes what is in work, and exits with 0."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._drain_until = 0.0
+        self._announced = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._drain_until:
+            # Asked twice: whoever asks has no more patience.
+            self.force_exit = self.should_exit = True
+        self._drain_until = time.monotonic() + self._service.settings.drain_s
+        self._service.drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        service = self._service
+        if service.started and not self._announced:
+            self._announced = True
+            event("ready", seconds_per_face=round(service.admission.throughput.seconds_per_face, 4))
+        if self._drain_until and (not service.admission.requests or time.monotonic() > self._drain_until):
+            self.should_exit = True
+        if service.death is not None:
+            # For a while /livez tells; a bundle that cannot be loaded is told on stderr and waits for nobody.
+            grace = 0.0 if isinstance(service.death, HonestFaceError) else service.settings.death_grace_s
+            self.should_exit = self.should_exit or time.monotonic() >= service.died_at + grace
+        return await super().on_tick(counter)
+
+
+def run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
+    """Serves until a signal or the device's death; returns the exit code.
+
+    Raises:
+        HonestFaceError: the bundle cannot be loaded.
+    """
+    configure(settings.log_level)
+    app = create_app(settings, make_engine)
+    service: Service = app.state.service
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+    )
+    server = Server(config, service)
+    server.run()
+    if service.death is None:
+        event("stopped")
+        return 0
+    if isinstance(service.death, HonestFaceError):
+        raise service.death
+    # A lost device may keep its thread in a call that never returns; the exit must not wait for it.
+    failsafe = threading.Timer(5.0, os._exit, (1,))
+    failsafe.daemon = True
+    failsafe.start()
+    return 1

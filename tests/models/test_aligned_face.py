@@ -1,0 +1,92 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from models.aligned_face import align, find_faces, to_network, to_pixels, whole_picture
+from models.errors import NoFaceError
+from models.geometry import FFHQ_512, five_points, scale_of
+from tests.toy_faces import ANNA, BEN, analyzer, photo, placement
+
+
+@pytest.mark.parametrize(("side", "degrees"), [(300, 0), (300, 25), (120, -20), (60, 10)])
+def test_a_face_lands_on_the_template(side: float, degrees: float) -> None:
+    picture = photo(((240, 180), side, ANNA), degrees=degrees)
+    (face,) = align(analyzer(), picture, find_faces(analyzer(), picture))
+    assert face.crop.shape == (512, 512, 3) and face.crop.dtype == np.uint8
+    tolerance = 1.0 + 256 / side  # a pixel of the picture is several of the crop
+    np.testing.assert_allclose(five_points(face.landmarks.numpy()), FFHQ_512, atol=tolerance)
+    truth = placement((240, 180), side, degrees)
+    assert scale_of(face.matrix) == pytest.approx(scale_of(truth), rel=0.03)
+    angle = math.degrees(math.atan2(face.matrix[1, 0], face.matrix[0, 0]) - math.atan2(truth[1, 0], truth[0, 0]))
+    assert abs(angle) < 2
+    assert face.attention.amax() == pytest.approx(1, abs=1e-4) and face.attention.amin() == 0
+    assert face.identity.norm() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_large_picture_is_searched_on_a_small_copy() -> None:
+    picture = photo(((1500, 900), 900, ANNA), size=(2400, 1800))
+    seen = []
+    tools = analyzer()
+    original = tools.detector.detect
+    tools.detector.detect = lambda small: seen.append(small.shape) or original(small)  # type: ignore[method-assign]
+    (face,) = align(tools, picture, find_faces(tools, picture))
+    assert seen == [(480, 640, 3)]
+    np.testing.assert_allclose(five_points(face.landmarks.numpy()), FFHQ_512, atol=1.5)
+    x0, y0, x1, y1 = face.box
+    assert x0 < 1500 < x1 and y0 < 1000 < y1
+
+
+def test_a_face_partly_outside_is_aligned_all_the_same() -> None:
+    picture = photo(((65, 180), 300, ANNA))  # the left third of its crop lies outside
+    (face,) = align(analyzer(), picture, find_faces(analyzer(), picture))
+    np.testing.assert_allclose(five_points(face.landmarks.numpy()), FFHQ_512, atol=2)
+
+
+def test_the_largest_comes_first() -> None:
+    picture = photo(((110, 150), 150, BEN), ((340, 180), 230, ANNA))
+    faces = align(analyzer(), picture, find_faces(analyzer(), picture))
+    assert len(faces) == 2
+    assert scale_of(faces[0].matrix) < scale_of(faces[1].matrix)
+    assert not torch.allclose(faces[0].identity, faces[1].identity, atol=0.1)
+
+
+def test_no_face() -> None:
+    for picture in (photo(), np.zeros((1, 1, 3), np.uint8), np.zeros((1, 3000, 3), np.uint8)):
+        with pytest.raises(NoFaceError, match="no face was found"):
+            find_faces(analyzer(), picture)
+
+
+def test_a_face_of_a_few_pixels_is_too_small() -> None:
+    with pytest.raises(NoFaceError, match=r"the largest face has \d+ pixels, at least 12 are needed"):
+        find_faces(analyzer(), photo(((30, 30), 16, ANNA), size=(60, 60)))
+
+
+def test_a_whole_picture_of_512_is_taken_as_it_is() -> None:
+    picture = photo(((255.5, 255.5), 512, ANNA), size=(512, 512))
+    face = whole_picture(analyzer(), picture)
+    assert np.array_equal(face.crop, picture)
+    np.testing.assert_allclose(five_points(face.landmarks.numpy()), FFHQ_512, atol=1)
+
+
+def test_a_whole_picture_of_another_size_is_resized() -> None:
+    picture = photo(((127.5, 127.5), 256, ANNA), size=(256, 256))
+    face = whole_picture(analyzer(), picture)
+    assert face.crop.shape == (512, 512, 3)
+    np.testing.assert_allclose(five_points(face.landmarks.numpy()), FFHQ_512, atol=1.5)
+
+
+def test_a_whole_picture_must_be_square_and_more_than_a_dot() -> None:
+    with pytest.raises(NoFaceError, match="square, the picture has 480x360"):
+        whole_picture(analyzer(), photo())
+    with pytest.raises(NoFaceError, match="only 1x1"):
+        whole_picture(analyzer(), np.zeros((1, 1, 3), np.uint8))
+
+
+def test_pixels_survive_the_way_through_the_network_range() -> None:
+    crop = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    assert np.array_equal(to_pixels(to_network([crop, crop]))[1], crop)
+    assert to_network([crop]).amin() == -1 and to_network([crop]).amax() == 1
+    over = to_pixels(torch.tensor([-3.0, 3.0]).view(1, 1, 1, 2).expand(1, 3, 2, 2))[0]
+    assert over[0, :, 0].tolist() == [0, 255]

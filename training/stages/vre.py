@@ -1,0 +1,137 @@
+"""The VRE's dictionary: VQ-VAEs of sharp and of degraded faces, then an association loss between their tokens (OSDFace stage 1)."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from models.visual_representation_embedder import VisualRepresentationEmbedder, VREConfig
+from models.vqgan import Decoder
+from training.faces import load_faces
+from training.images import psnr, sheet
+from training.restoration_data import RestorationDataset
+from training.stage import Batch, TrainingConfig
+
+
+class VREStageConfig(TrainingConfig):
+    presets: list[str] = ["vqfr-v2", "wide"]
+    beta: float = 0.25
+    """Weight of the commitment of the encoder to its codes."""
+    association_from: int
+    """The step from which HQ and LQ tokens are associated."""
+    association_weight: float = 0.1
+    revive_every: int = 25
+
+
+class VQVAE(nn.Module):
+    """An embedder's encoder and dictionary with a decoder behind; the decoder and the projection are not shipped from here."""
+
+    def __init__(self, config: VREConfig) -> None:
+        super().__init__()
+        self.embedder = VisualRepresentationEmbedder(config)
+        self.embedder.projection.requires_grad_(False)
+        self.post_quant_conv = nn.Conv2d(config.embedding_width, config.embedding_width, 1)
+        self.decoder = Decoder(
+            resolution=config.image_size,
+            channels=config.channels,
+            multipliers=config.multipliers,
+            residual_blocks=0,
+            attention_resolutions=(),
+            width=config.embedding_width,
+            groups=config.groups,
+        )
+        self.register_buffer("usage", torch.ones(config.codebook_size))
+        self.usage: Tensor
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Reconstruction, embeddings `[B, P, D]`, their codes `[B, P, D]` and code indices `[B, P]`."""
+        embeddings = self.embedder.encode(images).float()
+        codes, indices = self.embedder.quantise(embeddings)
+        passed = embeddings + (codes - embeddings).detach()  # straight-through
+        side = math.isqrt(passed.shape[1])
+        grid = passed.transpose(1, 2).unflatten(2, (side, side))
+        return self.decoder(self.post_quant_conv(grid)), embeddings, codes, indices
+
+    @torch.no_grad()
+    def revive(self, embeddings: Tensor, indices: Tensor, rare: float = 0.02) -> None:
+        """Keep count of how often codes are used, and put those that hardly are where embeddings lie."""
+        counts = torch.bincount(indices.flatten(), minlength=len(self.usage)).float()
+        self.usage.lerp_(counts / max(1.0, float(counts.mean())), 0.5)
+        unused = (self.usage < rare).nonzero()[:, 0]
+        candidates = embeddings.flatten(0, 1)
+        chosen = torch.randperm(len(candidates))[: len(unused)]
+        weight = self.embedder.quantize.embedding.weight
+        weight[unused[: len(chosen)]] = candidates[chosen].to(weight.dtype)
+        self.usage[unused] = 1.0
+
+
+class DictionaryPair(nn.Module):
+    """The HQ and the LQ dictionary and the association's temperature, from ln(1/0.07)."""
+
+    def __init__(self, config: VREConfig) -> None:
+        super().__init__()
+        self.hq, self.lq = VQVAE(config), VQVAE(config)
+        self.temperature = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+
+def association_loss(hq: Tensor, lq: Tensor, temperature: Tensor) -> Tensor:
+    """CLIP's symmetric cross-entropy between tokens `[B, P, D]` of the same place of a pair, over all positions of an image."""
+    similarity = temperature.exp().clamp(max=100) * F.normalize(hq, dim=-1) @ F.normalize(lq, dim=-1).transpose(1, 2)
+    labels = torch.arange(similarity.shape[1]).expand(similarity.shape[:2])
+    return (F.cross_entropy(similarity, labels) + F.cross_entropy(similarity.transpose(1, 2), labels)) / 2
+
+
+class VREStage:
+    """L1 and codebook losses of both dictionaries; from `association_from` on the association as well."""
+
+    def __init__(self, config: VREStageConfig) -> None:
+        self.config = config
+        self.network = DictionaryPair(VREConfig.tiny())
+        self.dataset = RestorationDataset(load_faces(config.data, "train"), config.presets, config.seed)
+        held_out = RestorationDataset(load_faces(config.data, "val"), config.presets, config.seed)
+        samples = [held_out[number] for number in range(16)]
+        self.held_out = {key: torch.stack([sample[key] for sample in samples]) for key in ("truth", "lq")}
+
+    def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        embeddings = {}
+        for name, network in (("hq", self.network.hq), ("lq", self.network.lq)):
+            image = network.embedder.prepare(batch["truth" if name == "hq" else "lq"])
+            restored, found, codes, indices = network(image)
+            embeddings[name] = found
+            losses[f"{name}_l1"] = (restored - image).abs().mean()
+            losses[f"{name}_codes"] = F.mse_loss(codes, found.detach()) + self.config.beta * F.mse_loss(found, codes.detach())
+            if step % self.config.revive_every == 0 and network.training:
+                network.revive(found.detach(), indices)
+        if step >= self.config.association_from:
+            loss = association_loss(embeddings["hq"], embeddings["lq"], self.network.temperature)
+            losses["association"] = self.config.association_weight * loss
+        return losses
+
+    def validate(self) -> Mapping[str, float]:
+        network = self.network.lq
+        image = network.embedder.prepare(self.held_out["lq"])
+        restored, _, _, indices = network(image)
+        tokens = network.embedder.select_tokens(network.embedder.encode(self.held_out["lq"]))[1]
+        hq = self.network.hq.embedder.prepare(self.held_out["truth"])
+        return {
+            "psnr_lq": float(psnr(restored, image).mean()),
+            "psnr_hq": float(psnr(self.network.hq(hq)[0], hq).mean()),
+            "codes_used": float(len(indices.unique())),
+            "tokens": float((tokens >= 0).sum(1).float().mean()),
+        }
+
+    def pictures(self) -> Tensor:
+        rows = []
+        for name, network in (("truth", self.network.hq), ("lq", self.network.lq)):
+            images = network.embedder.prepare(self.held_out[name][:6])
+            rows += [list(images), list(network(images)[0])]
+        return sheet(rows)
+
+    def export(self, folder: Path) -> None:
+        state = self.network.lq.embedder.state_dict()
+        save_file({k: v.contiguous() for k, v in state.items()}, folder / "vre.safetensors")
