@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from models.affine_landmark_distance import affine_landmark_distance
 from models.batch_invariant_linear import BatchInvariantLinear
 from models.references import References, segment_argmin
+from models.vgg16 import IMAGENET_MEAN, IMAGENET_STD, VGG16
 
 # The person's own left and right, as in the 68-point order: the left eye is at the right of the image. Slices, because
 # a list of indices is copied to the device at each use, and that copy waits.
@@ -52,8 +53,8 @@ class FacialFeatureExtractorConfig:
     supersampling: int = 1
     cells: int = 4
     width: int = 256
-    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
 
 
 def eye_patches(images: Tensor, landmarks: Tensor, config: FacialFeatureExtractorConfig) -> Tensor:
@@ -92,7 +93,8 @@ class FacialFeatureExtractor(nn.Module):
         super().__init__()
         self.config = config
         statistics = 2 * 64 * config.cells**2
-        self.vgg16 = ShallowVGG16()
+        # The layers under torchvision's key names, without the network's own normalisation: ours is a setting.
+        self.vgg16 = nn.ModuleDict({"features": VGG16(last=2).features})
         self.colour = _embedding(statistics, config.width)
         self.structure = _embedding(statistics, config.width)
         self.projection = BatchInvariantLinear(config.width, config.prompt_width)
@@ -105,7 +107,11 @@ class FacialFeatureExtractor(nn.Module):
     def forward(self, images: Tensor, landmarks: Tensor) -> Tensor:
         """Tokens `[B, 4, k]` of aligned references `[B, 3, H, W]`, RGB in [-1, 1], landmarks `[B, 68, 2]` in pixels."""
         patches = eye_patches(images, landmarks, self.config).flatten(0, 1)
-        colour, structure = self.vgg16(((patches + 1) / 2 - self.pixel_mean) / self.pixel_std)
+        layers = iter(self.vgg16["features"].children())
+        colour = next(layers)(((patches + 1) / 2 - self.pixel_mean) / self.pixel_std)
+        structure = colour
+        for layer in layers:
+            structure = layer(structure)
         embeddings = torch.stack([self.colour(self._pool(colour)), self.structure(self._pool(structure))], 1)
         tokens: Tensor = self.projection(embeddings.reshape(len(images), self.tokens, -1)) + self.offset
         return tokens

@@ -33,7 +33,7 @@ TINY = HonestFaceConfig(
     vre=VREConfig.tiny(),
     diffusion=OneStepDiffusionConfig(residual=True),
     identity_embedder=IdentityEmbedderConfig(
-        extractor=FacialFeatureExtractorConfig(prompt_width=256, patch_size=64, cells=2, width=128),
+        extractor=FacialFeatureExtractorConfig(prompt_width=256, patch_size=64, supersampling=2, cells=2, width=128),
         encoder=FaceIdentityEncoderConfig(prompt_width=256, identity_width=128, width=256),
     ),
     reference_adapter=ReferenceAdapterConfig(),

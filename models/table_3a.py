@@ -7,7 +7,6 @@ four figures within 0.1 % (`ACCOUNTING`).
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
 from models.autoencoder import KLAutoencoder
 from models.complexity import Cost, measure, measure_lora, parameters
@@ -24,11 +23,11 @@ PAPER = {(OSDFACE, "parameters"): 978.4, (OSDFACE, "macs"): 2132.0}
 PAPER |= {(HONESTFACE, "parameters"): 1059.0, (HONESTFACE, "macs"): 2282.0}
 
 ACCOUNTING = (
-    "MACs are those of linear and convolution layers at 512 x 512, batch 1; products inside attention are left out.",
-    "OSDFace's parameters are UNet, VAE and VRE; its MACs are UNet, VAE and the UNet's unmerged LoRA, without the VRE.",
-    "HonestFace adds to the MACs the VRE, iResNet-100 for each of {references} references, and VGG16 on two 128 px eyes;",
-    "to the parameters the VRE's projection, iResNet-100 and the whole of VGG16's convolutions (14.7 M; 0.04 M run).",
-    "No sum holds LoRA parameters (merged on load here, as by the authors) or what follows VGG16 and iResNet in the IDE.",
+    "MACs are those of linear and convolution layers, 512 x 512, batch 1; products inside attention are left out.",
+    "OSDFace: parameters of UNet, VAE and VRE; MACs of UNet, VAE and the UNet's unmerged LoRA, without the VRE.",
+    "HonestFace adds to the MACs the VRE, iResNet-100 for every reference (the paper's figure fits 4) and VGG16's",
+    "layers 0 to 2 on two 128 px eyes; to the parameters the VRE's projection, iResNet-100 and all VGG16 convolutions.",
+    "In no sum: LoRA's parameters (merged on load) and what follows VGG16 and iResNet in the identity embedder.",
 )
 
 
@@ -87,10 +86,11 @@ _BOTH = (OSDFACE, HONESTFACE)
 
 def _autoencoder(model: HonestFace) -> list[Component]:
     vae = model.vae
-    encoder: list[nn.Module] = [vae.encoder] if not isinstance(vae, KLAutoencoder) else []
-    decoder: list[nn.Module] = [vae.decoder] if not isinstance(vae, KLAutoencoder) else []
     if isinstance(vae, KLAutoencoder):
-        encoder, decoder = [vae.network.encoder, vae.network.quant_conv], [vae.network.decoder, vae.network.post_quant_conv]
+        encoder = [vae.network.encoder, vae.network.quant_conv]
+        decoder = [vae.network.decoder, vae.network.post_quant_conv]
+    else:
+        encoder, decoder = [vae.encoder], [vae.decoder]
     picture = torch.empty(1, 3, 512, 512)
     latent = vae.encode(picture)
     return [

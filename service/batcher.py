@@ -60,8 +60,8 @@ class Batcher(Generic[Payload, Result]):
     A batch is released when it is full, when its first item has waited `wait_s`, or at once when that time passed while
     the device was busy. Sizes are powers of two up to `max_batch`, so that a compiled model meets few shapes.
     `run` raises MemoryError when the device has too little memory: the batch is halved and tried again, and a single
-    item that still does not fit fails alone. Any other exception fails its batch. DeviceLost, or an error outside `run`,
-    ends the thread: everything waiting fails with DeviceLost and `on_death` is called.
+    item that still does not fit fails alone. Any other exception fails its batch. DeviceLost, or an error outside
+    `run`, ends the thread: everything waiting fails with DeviceLost and `on_death` is called.
     """
 
     def __init__(

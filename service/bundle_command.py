@@ -14,9 +14,8 @@ def verify(folder: Folder = None) -> None:
 
     manifest = verify_bundle(folder or TINY_BUNDLE)
     total = sum(file.bytes for file in manifest.files.values())
-    print(
-        f"{manifest.name} {manifest.version}: {len(manifest.files)} files, {total / 1e6:.1f} MB, all as bundle.json says"
-    )
+    files = f"{len(manifest.files)} files, {total / 1e6:.1f} MB"
+    print(f"{manifest.name} {manifest.version}: {files}, all as bundle.json says")
 
 
 def show(folder: Folder = None) -> None:

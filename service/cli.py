@@ -2,9 +2,10 @@
 
 import typer
 
-from service import api_key_command, bundle_command, demo_command, serve_command
+from service import api_key_command, bundle_command, demo_command, restore_command, serve_command
 
 app = typer.Typer()
+app.command()(restore_command.restore)
 app.command()(demo_command.demo)
 app.command()(serve_command.serve)
 app.command()(api_key_command.api_key)

@@ -63,7 +63,7 @@ async def receive_form(request: Request, limits: FormLimits, deadline: float, id
 
 @contextlib.asynccontextmanager
 async def refusing_politely(request: Request) -> AsyncIterator[None]:
-    """Takes the rest of an upload, within bounds, before a refusal is answered: most clients read only after they wrote.
+    """Takes the rest of an upload, within bounds, before a refusal: most clients read only once they have written.
 
     Who sends `Expect: 100-continue` has been waiting for our word and has sent nothing.
     """

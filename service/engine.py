@@ -38,7 +38,7 @@ class ModelInfo:
 
 
 class Engine:
-    """A restorer on its device; `generate` and `warm_up` belong to the device thread, the restorer's other stages do not."""
+    """A restorer on its device; `generate` and `warm_up` belong to the device thread, its other stages to any."""
 
     def __init__(self, restorer: FaceRestorer, model: ModelInfo) -> None:
         self.restorer, self.model = restorer, model

@@ -1,4 +1,4 @@
-"""Logs as JSON lines on stderr. They hold counts, times and ids; never pictures, file names, set names or embeddings."""
+"""Logs as JSON lines on stderr: counts, times and ids; never pictures, file names, set names or embeddings."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ logger = logging.getLogger("honestface")
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time (UTC), level, logger, event, the fields given as `extra={"fields": ...}`, and a traceback."""
+    """One object a line: time (UTC), level, logger, event, the fields of `extra={"fields": ...}`, a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))

@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class LruStore(Generic[Key, Value]):
-    """Keeps values up to `max_bytes` together; one unused for `ttl_s` seconds is gone, and every use starts its time anew."""
+    """Keeps values up to `max_bytes` together; one that has not been used for `ttl_s` seconds is gone."""
 
     def __init__(
         self,

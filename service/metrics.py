@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus: base units, one prefix, labels from small closed sets (listed in docs/service.md)."""
+"""What the service counts, for Prometheus: base units, one prefix, labels from small closed sets (docs/service.md)."""
 
 from collections.abc import Callable
 
@@ -53,7 +53,7 @@ class Metrics:
             "model_info", "1, labelled with the model.", "bundle", "version", "profile", "device", "precision"
         )
         self.ready = gauge("ready", "1 when the service takes requests.")
-        # All label values exist from the start: a rate over a series that appears with its first event misses that event.
+        # All label values exist from the start: a rate over a series that appears with its first event misses it.
         for stage in STAGES:
             self.stage_seconds.labels(stage)
         for reason in ("full", "waited", "closing", "halved"):

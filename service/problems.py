@@ -52,7 +52,7 @@ KINDS = {kind.name: kind for kind in list(globals().values()) if isinstance(kind
 
 @dataclass
 class Problem(Exception):
-    """Raised anywhere in a request; answered as its document. `retry_after` in seconds becomes Retry-After, rounded up."""
+    """Raised anywhere in a request, answered as its document; `retry_after`, in seconds, becomes Retry-After."""
 
     kind: Kind
     detail: str

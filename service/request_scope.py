@@ -45,7 +45,7 @@ def context_of(request: Request) -> RequestContext:
 
 
 class RequestScope:
-    """ASGI middleware: X-Request-Id on every answer, one log line and one count a request, a problem for any exception."""
+    """ASGI middleware: X-Request-Id on every answer, a log line and a count a request, a problem for any exception."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics

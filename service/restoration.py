@@ -1,4 +1,4 @@
-"""POST /restore without its HTTP: from uploaded bytes to the answer's bytes, through the CPU pool and the device's batches."""
+"""POST /restore without its HTTP: from uploaded bytes to the answer's, through the CPU pool and the device."""
 
 import asyncio
 import time
@@ -51,7 +51,7 @@ class RestorationPipeline:
         self._settings, self._admission, self._references = settings, admission, references
         self._limits = PictureLimits(settings.max_file_bytes, settings.max_pixels)
         self._pixels = PixelBudget(int(settings.memory_megapixels * 1e6))
-        # Each worker computes on one thread: together they would otherwise take the cores from the device thread many times.
+        # Each worker computes on one thread: together they would otherwise crowd the device thread off its cores.
         self._cpu = ThreadPoolExecutor(settings.cpu_workers, "cpu", use_threads, (1,))
         self._make_engine = make_engine
         self.engine: Engine | None = None
@@ -91,7 +91,9 @@ class RestorationPipeline:
         self._cpu.shutdown(wait=False, cancel_futures=True)
 
     def check_ready(self) -> None:
-        """Raises the problem that keeps any request from being worked on."""
+        """Raises the problem that keeps any request from being worked on, if there is one."""
+        if self.engine is not None and not self.batcher.alive:
+            raise Problem(problems.DEVICE_FAILED, "the device has failed", 30)
         self.ready_engine  # noqa: B018
 
     async def restore(
@@ -99,7 +101,7 @@ class RestorationPipeline:
         context: RequestContext,
         ticket: Ticket,
         image: bytes,
-        references: Sequence[bytes] | tuple[Reference, ...],
+        references: Sequence[bytes | Reference],
         options: RestoreOptions,
         wanted: Wanted,
         deadline: float,
@@ -146,9 +148,7 @@ class RestorationPipeline:
             picture = await self._on_cpu(context, "decode", lambda: decode(image, self._limits))
             return await self._on_cpu(context, "align", lambda: restorer.prepare(picture, options))
 
-    async def analyse(
-        self, context: RequestContext, references: Sequence[bytes] | tuple[Reference, ...]
-    ) -> list[Reference]:
+    async def analyse(self, context: RequestContext, references: Sequence[bytes | Reference]) -> list[Reference]:
         return await _together(*(self._reference(context, index, each) for index, each in enumerate(references)))
 
     async def _reference(self, context: RequestContext, index: int, reference: bytes | Reference) -> Reference:

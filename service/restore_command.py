@@ -43,8 +43,9 @@ def restore(
 
     A folder is worked through file by file: what is finished already is skipped, and what fails is listed at the end.
     """
+    from models.errors import HonestFaceError
     from models.face_restorer import Options
-    from service.restore_files import FileRestorer, Targets, plan_folder, read_picture, restore_folder
+    from service.restore_files import FileRestorer, Targets, one_line, plan_folder, read_picture, restore_folder
 
     targets = Targets(output, report, compare)
     whole_folder = photo.is_dir()
@@ -61,7 +62,10 @@ def restore(
     files = FileRestorer(restorer, restorer.prepare_references(pictures, names), names, options)
     if picture is None:
         raise typer.Exit(1 if restore_folder(files, plan) else 0)
-    done = files.restore(photo, picture, targets)
+    try:
+        done = files.restore(photo, picture, targets)
+    except OSError as error:
+        raise HonestFaceError(one_line(photo, error)) from error
     for warning in done.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"{output}: {done.summary}")

@@ -13,10 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from models.errors import HonestFaceError, PictureError
 from models.face_restorer import FaceRestorer, Options, Restoration
-from models.picture import OutputFormat, Picture, decode, encode
+from models.picture import OutputFormat, Picture, PictureLimits, decode, encode
 from models.references import Reference
 
 READ_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"})
+#: Scans from an archive are large files; the limit on pixels stays.
+LIMITS = PictureLimits(bytes=2**30)
 WRITTEN: dict[str, OutputFormat] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
@@ -39,9 +41,9 @@ class Targets:
             for path in given:
                 if path.is_dir():
                     return f"{path} is a folder: name the file to write"
-            for path in (self.output, self.compare):
-                if path is not None and path.suffix.lower() not in WRITTEN:
-                    return f"{path}: the name must end in {', '.join(WRITTEN)}"
+            for picture in (self.output, self.compare):
+                if picture is not None and picture.suffix.lower() not in WRITTEN:
+                    return f"{picture}: the name must end in {', '.join(WRITTEN)}"
         inputs = {path.resolve() for path in (photo, *references)}
         if clash := next((path for path in given if path.resolve() in inputs), None):
             return f"{clash} would overwrite an input"
@@ -118,7 +120,7 @@ def read_picture(path: Path) -> Picture:
         PictureError: naming the file; it is missing or no picture that can be read.
     """
     try:
-        return decode(path.read_bytes())
+        return decode(path.read_bytes(), LIMITS)
     except OSError as error:
         raise PictureError(f"{path}: {error.strerror or error}") from error
     except PictureError as error:
@@ -170,7 +172,7 @@ def restore_folder(files: FileRestorer, plan: Sequence[tuple[Path, Targets]]) ->
                     for warning in files.restore(photo, read_picture(photo), targets).warnings:
                         console.print(f"warning: {warning}", markup=False)
                 except (HonestFaceError, OSError, MemoryError, RuntimeError) as error:
-                    failures.append(_one_line(photo, error))
+                    failures.append(one_line(photo, error))
             progress.advance(task)
     done = len(plan) - skipped - len(failures)
     console.print(f"{done} restored, {skipped} were finished already, {len(failures)} failed")
@@ -198,7 +200,8 @@ def write_whole(path: Path, data: bytes) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def _one_line(photo: Path, error: BaseException) -> str:
+def one_line(photo: Path, error: BaseException) -> str:
+    """What went wrong with a photo, in one line that names the file."""
     if isinstance(error, HonestFaceError):
         return str(error)
     if isinstance(error, OSError):

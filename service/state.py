@@ -1,4 +1,4 @@
-"""The one object behind all routes: the pipeline with its admission, references and metrics, and how the process fares."""
+"""The one object behind all routes: the pipeline with its admission, references and metrics, and how it fares."""
 
 import time
 from collections.abc import Callable

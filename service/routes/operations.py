@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import PlainTextResponse
 
 from service.keys import authenticate
-from service.openapi import problem_responses
+from service.openapi import Responses, problem_responses
 from service.problems import NOT_READY, UNAUTHORIZED
 from service.state import service_of
 
@@ -43,7 +43,10 @@ class Health(BaseModel):
     limits: dict[str, float] = Field(description="What a client should know before it uploads.")
 
 
-_PROBE = {200: {"content": {"text/plain": {"example": "ok"}}}, 503: {"content": {"text/plain": {"example": "no"}}}}
+_PROBE: Responses = {
+    200: {"content": {"text/plain": {"example": "ok"}}},
+    503: {"content": {"text/plain": {"example": "no"}}},
+}
 
 
 @router.get("/models", summary="What is served", responses=problem_responses(UNAUTHORIZED, NOT_READY))

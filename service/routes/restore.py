@@ -1,5 +1,7 @@
 """POST /restore."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request, Response
 
 from models.references import Reference
@@ -26,8 +28,8 @@ router = APIRouter()
 async def restore(request: Request) -> Response:
     """Restores the faces of `image`, guided by `references` or a `reference_set`.
 
-    By the Accept header the answer is the picture (`image/*`), a JSON document with the picture in base64 and the honesty
-    report, or `multipart/mixed` with both as they are.
+    By the Accept header the answer is the picture (`image/*`), a JSON document with the picture in base64 and the
+    honesty report, or `multipart/mixed` with both as they are.
     """
     service, context = service_of(request), context_of(request)
     settings = service.settings
@@ -62,11 +64,11 @@ def _image(form: Form) -> bytes:
     return form.files["image"][0]
 
 
-def _references(form: Form, options: RestoreOptions, service: Service, owner: str) -> list[bytes] | list[Reference]:
+def _references(form: Form, options: RestoreOptions, service: Service, owner: str) -> Sequence[bytes | Reference]:
     # Browsers send an empty file for a file input in which nothing was chosen.
     files = [data for data in form.files.get("references", []) if data]
     if options.reference_set is None:
         return files
     if files:
         raise Problem(INVALID_OPTION, "give either 'references' or a 'reference_set', not both")
-    return list(service.references.get(owner, options.reference_set).references)
+    return service.references.get(owner, options.reference_set).references

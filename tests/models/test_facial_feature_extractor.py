@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -8,7 +9,6 @@ from models.affine_landmark_distance import EYES, MOUTH, affine_landmark_distanc
 from models.facial_feature_extractor import (
     FacialFeatureExtractor,
     FacialFeatureExtractorConfig,
-    ShallowVGG16,
     eye_patches,
     optimal_reference,
     reference_distances,
@@ -94,25 +94,19 @@ def test_patches_are_differentiable() -> None:
     assert not landmarks.grad[0, :36].any()
 
 
+def extractor() -> FacialFeatureExtractor:
+    torch.manual_seed(0)
+    return FacialFeatureExtractor(SMALL)
+
+
 def test_vgg16_keys_are_torchvisions() -> None:
-    shapes = {name: tuple(tensor.shape) for name, tensor in ShallowVGG16().state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in extractor().vgg16.state_dict().items()}
     assert shapes == {
         "features.0.weight": (64, 3, 3, 3),
         "features.0.bias": (64,),
         "features.2.weight": (64, 64, 3, 3),
         "features.2.bias": (64,),
     }
-
-
-def test_layer_0_is_not_rectified_in_place() -> None:
-    colour, structure = ShallowVGG16()(torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
-    assert colour.min() < 0
-    assert structure.min() < 0
-
-
-def extractor() -> FacialFeatureExtractor:
-    torch.manual_seed(0)
-    return FacialFeatureExtractor(SMALL)
 
 
 def faces(count: int) -> tuple[Tensor, Tensor]:
@@ -130,6 +124,15 @@ def test_four_tokens_two_for_each_eye() -> None:
     other = ffe(changed, landmarks)
     assert torch.equal(other[:, 2:], tokens[:, 2:])
     assert ((other[:, :2] - tokens[:, :2]).abs().amax(-1) > 1e-3).all()
+
+
+def test_colour_is_pooled_before_anything_is_rectified(monkeypatch: pytest.MonkeyPatch) -> None:
+    ffe, pooled = extractor(), []
+    pool = ffe._pool
+    monkeypatch.setattr(ffe, "_pool", lambda features: (pooled.append(features), pool(features))[1])
+    ffe(*faces(1))
+    colour, structure = pooled
+    assert colour.min() < 0 and structure.min() < 0
 
 
 def test_bits_do_not_depend_on_batch_mates() -> None:
