@@ -52,7 +52,7 @@ class KLAutoencoder(nn.Module):
 
 
 def _noise(seed: int | None, like: Tensor) -> Tensor:
-    """Noise that depends on the seed alone: drawn on the CPU, so that every device sees the same; none without a seed."""
+    """Noise of a seed, drawn on the CPU so that every device sees the same; zeros without a seed."""
     if seed is None:
         return torch.zeros(like.shape[1:], device=like.device, dtype=like.dtype)
     generator = torch.Generator().manual_seed(seed)

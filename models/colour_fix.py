@@ -28,7 +28,10 @@ def low_frequencies(picture: Tensor, levels: int = 5) -> Tensor:
     """What is left of `[B, C, H, W]` after `levels` blurs with a kernel dilated by 1, 2, 4, ...; edges are repeated."""
     for level in range(levels):
         step = 2**level
-        picture = _blur_rows(_blur_rows(picture, step).mT, step).mT
+        rows = F.pad(picture, (step, step, 0, 0), mode="replicate")
+        picture = _middle_of_three(rows[..., : -2 * step], rows[..., step:-step], rows[..., 2 * step :])
+        columns = F.pad(picture, (0, 0, step, step), mode="replicate")
+        picture = _middle_of_three(columns[:, :, : -2 * step], columns[:, :, step:-step], columns[:, :, 2 * step :])
     return picture
 
 
@@ -38,7 +41,5 @@ def adain(restored: Tensor, lq: Tensor, epsilon: float = 1e-5) -> Tensor:
     return (restored - mean) / deviation * (lq.std((2, 3), keepdim=True) + epsilon) + lq.mean((2, 3), keepdim=True)
 
 
-def _blur_rows(picture: Tensor, step: int) -> Tensor:
-    width = picture.shape[3]
-    padded = F.pad(picture, (step, step, 0, 0), mode="replicate")
-    return torch.add(padded[..., :width] + padded[..., 2 * step :], picture, alpha=2) / 4
+def _middle_of_three(before: Tensor, here: Tensor, after: Tensor) -> Tensor:
+    return torch.add(before + after, here, alpha=2) * 0.25

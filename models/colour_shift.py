@@ -8,19 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_SCALES = (4, 8, 16)  # averages over so many pixels: texture, which restoration must change, hardly counts
+_SCALES = (8, 16, 32)  # averages over so many pixels: texture, which restoration must change, hardly counts
 _BASES = 8
 
 
 def colour_shift(restored: Tensor, lq: Tensor) -> float:
     """The distance between two pictures `[3, H, W]`, sRGB in [-1, 1], in CIELAB units; a uniform shift by d reads d."""
-    pictures = to_cielab(torch.stack([restored, lq]).float())
+    pictures = torch.stack([restored, lq]).float()
     # Random orthonormal bases rather than single directions: then the length of a uniform shift is found exactly.
     random = torch.randn(_BASES, 3, 3, generator=torch.Generator().manual_seed(0))
     directions = torch.linalg.qr(random).Q.to(pictures.device).transpose(0, 1).reshape(3, -1)
     distances = []
     for scale in _SCALES:
-        colours = F.avg_pool2d(pictures, scale).flatten(2).transpose(1, 2)
+        colours = to_cielab(F.avg_pool2d(pictures, scale)).flatten(2).transpose(1, 2)
         one, other = (colours @ directions).sort(1).values
         distances.append((3 * (one - other).square().mean()).sqrt())
     return float(torch.stack(distances).mean())

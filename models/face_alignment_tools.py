@@ -4,6 +4,8 @@ Needs `pip install honestface[facetools]`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,17 +39,30 @@ def peak_positions(heatmaps: Tensor) -> Tensor:
     return torch.cat([x + shift(x, width, 1), y + shift(y, height, width)], 2)
 
 
-def fan_for(state: Mapping[str, Tensor]) -> nn.Module:
-    """The FAN whose weights `state` holds (its number of hourglasses is read off the keys); weights not loaded."""
+@dataclass(frozen=True)
+class FanConfig:
+    """A FAN is a stack of hourglasses; the published one has four."""
+
+    hourglasses: int
+    kind: Literal["fan"] = "fan"
+
+
+def fan(config: FanConfig) -> nn.Module:
+    """The network with random weights; raises `HonestFaceError` where the library is not installed."""
     try:
         from face_alignment.models import FAN
     except ImportError as error:
         raise HonestFaceError(f"face-alignment is needed ({error}): pip install honestface[facetools]") from None
-    hourglasses = sum(f"m{index}.b1_4.bn1.weight" in state for index in range(8))
-    if hourglasses == 0:
-        raise WeightsError("not the weights of a FAN: m0.b1_4.bn1.weight is missing")
-    network: nn.Module = FAN(hourglasses)
+    network: nn.Module = FAN(config.hourglasses)
     return network
+
+
+def fan_config_for(state: Mapping[str, Tensor], source: str) -> FanConfig:
+    """The shape of the FAN whose weights `state` holds; raises `WeightsError` where it is none."""
+    hourglasses = len({key.split(".")[0] for key in state if key.endswith(".b1_4.bn1.weight")})
+    if hourglasses == 0:
+        raise WeightsError(f"{source}: not the weights of a FAN: m0.b1_4.bn1.weight is missing")
+    return FanConfig(hourglasses)
 
 
 class FanLandmarkDetector:

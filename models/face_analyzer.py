@@ -1,4 +1,4 @@
-"""Face tools behind small protocols, so that the bundle's own networks and the field's libraries are interchangeable."""
+"""Face tools behind small protocols: the bundle's own networks and the field's libraries are interchangeable."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +18,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Points `[B, 68, 2]` in the crop's own pixels (float, sub-pixel) and heatmaps `[B, 68, h, w]` in 0..1 over the crop."""
+    """Sub-pixel points `[B, 68, 2]` in the crop's own pixels, and heatmaps `[B, 68, h, w]` in 0..1 over the crop."""
 
     points: Tensor
     heatmaps: Tensor
@@ -36,7 +36,7 @@ class FaceDetector(Protocol):
 
 
 class LandmarkDetector(Protocol):
-    """Finds 68 landmarks in square crops framed like the FFHQ-512 template (roughly: up to 30 degrees and 30 % off is fine)."""
+    """Finds 68 landmarks in square crops framed roughly like FFHQ-512: 30 degrees and 30 % off are fine."""
 
     @property
     def name(self) -> str: ...

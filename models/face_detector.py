@@ -34,7 +34,10 @@ def _convolution(width_in: int, width_out: int, stride: int = 1) -> nn.Sequentia
 
 
 class FaceDetectorNetwork(nn.Module):
-    """`[B, 3, H, W]` in [-1, 1], sides multiples of 32, to scores (logits) `[B, A]` and boxes `[B, A, 4]` (x0 y0 x1 y1, px) of all cells."""
+    """Images `[B, 3, H, W]` in [-1, 1], sides multiples of 32, to what each of A cells sees.
+
+    Scores `[B, A]` are logits, boxes `[B, A, 4]` are x0, y0, x1, y1 in pixels; the finest stride first, row by row.
+    """
 
     def __init__(self, config: FaceDetectorConfig) -> None:
         super().__init__()
@@ -43,7 +46,8 @@ class FaceDetectorNetwork(nn.Module):
         self.config = config
         self.stem = nn.Sequential(_convolution(3, a, 2), _convolution(a, a, 2), _convolution(a, a))
         self.stages = nn.ModuleList(
-            nn.Sequential(_convolution(i, o, 2), _convolution(o, o), _convolution(o, o)) for i, o in ((a, b), (b, c), (c, d))
+            nn.Sequential(_convolution(i, o, 2), _convolution(o, o), _convolution(o, o))
+            for i, o in ((a, b), (b, c), (c, d))
         )
         self.lateral = nn.ModuleList(nn.Conv2d(w, n, 1) for w in (b, c, d))
         self.smooth = nn.ModuleList(_convolution(n, n) for _ in STRIDES)

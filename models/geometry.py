@@ -46,7 +46,7 @@ def five_points(landmarks: ArrayLike) -> Matrix:
 
 
 def fit_similarity(source: ArrayLike, target: ArrayLike) -> Matrix:
-    """The rotation, uniform scale and shift `[2, 3]` that bring points `[N, 2]` nearest to `target` (Umeyama, no reflection)."""
+    """Rotation, scale and shift `[2, 3]` that bring points `[N, 2]` nearest to `target` (Umeyama, no reflection)."""
     a, b = _point_pairs(source, target, at_least=2)
     centre_a, centre_b = a.mean(0), b.mean(0)
     a, b = a - centre_a, b - centre_b
@@ -99,10 +99,10 @@ def scale_of(matrix: ArrayLike) -> float:
 
 
 def warp(picture: Pixels, matrix: ArrayLike, size: tuple[int, int], fill: int | None = None) -> Pixels:
-    """Resample a picture `[H, W]` or `[H, W, C]` into `size` (width, height); `matrix` maps picture pixels to target pixels.
+    """Resample a picture `[H, W]` or `[H, W, C]` into `size` (width, height); `matrix` maps its pixels to the target's.
 
-    Shrinking is filtered against aliasing first. Where the target lies outside the picture its edge is repeated, or `fill`
-    (0..255) is put if given.
+    Shrinking is filtered against aliasing first. Where the target lies outside the picture its edge is repeated, or
+    `fill` (0..255) is put if given.
     """
     backward = invert_affine(matrix)
     left, top, right, bottom = _source_box(backward, size, picture.shape[1], picture.shape[0])
@@ -130,8 +130,8 @@ def _remap(part: Pixels, backward: Matrix, size: tuple[int, int]) -> Pixels:
 
 
 def arcface_crop(aligned: Tensor) -> Tensor:
-    """The ArcFace-112 crops `[B, 3, 112, 112]` of FFHQ-512-aligned faces `[B, 3, 512, 512]`; differentiable, no detector."""
-    smaller = F.avg_pool2d(aligned, 2)  # the crop shrinks 3.4 times: halve first, so that bilinear sampling does not alias
+    """The ArcFace-112 crops `[B, 3, 112, 112]` of FFHQ-512-aligned faces `[B, 3, 512, 512]`; differentiable."""
+    smaller = F.avg_pool2d(aligned, 2)  # the crop is 3.4 times smaller: bilinear sampling alone would alias
     theta = _ARCFACE_THETA.to(aligned.device, aligned.dtype).expand(len(aligned), -1, -1)
     grid = F.affine_grid(theta, [len(aligned), 3, ARCFACE_SIZE, ARCFACE_SIZE], align_corners=False)
     return F.grid_sample(smaller, grid, mode="bilinear", padding_mode="border", align_corners=False)

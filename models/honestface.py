@@ -1,4 +1,4 @@
-"""HonestFace: the generator G(x_L, R) of the paper (Fig. 1), from a low-quality face and references to a restored face."""
+"""HonestFace: the generator G(x_L, R) (Fig. 1), from a low-quality face and references to a restored face."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,14 +38,19 @@ class HonestFaceConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Generated:
-    """A batch of results: `restored` `[B, 3, 512, 512]` in [-1, 1], the `prompt` p `[B, 77, k]`, `latent` z_L and
-    `restored_latent` z_H `[B, C, 64, 64]` as predicted, before `strength` blends them."""
+class Latents:
+    """The `prompt` p `[B, 77, k]`, `latent` z_L and `restored_latent` z_H `[B, C, 64, 64]` as predicted."""
 
-    restored: Tensor
     prompt: Tensor
     latent: Tensor
     restored_latent: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Generated(Latents):
+    """A batch of results: the latents before `strength` blends them, and `restored` `[B, 3, 512, 512]` in [-1, 1]."""
+
+    restored: Tensor
 
 
 class PositionMap(nn.Module):
@@ -77,7 +82,9 @@ class HonestFace(nn.Module):
         self.vre = VisualRepresentationEmbedder(config.vre)
         self.identity_embedder = IdentityEmbedder(config.identity_embedder) if config.identity_embedder else None
         self.reference_adapter = ReferenceAdapter(config.reference_adapter) if config.reference_adapter else None
-        self.position_map = PositionMap(config.position_channels, config.latent_size) if config.position_channels else None
+        self.position_map = (
+            PositionMap(config.position_channels, config.latent_size) if config.position_channels else None
+        )
         self.fusion = FeatureFusion()
         self.diffusion = OneStepDiffusion(config.diffusion)
 
@@ -92,24 +99,40 @@ class HonestFace(nn.Module):
     ) -> Generated:
         """Restore aligned faces `[B, 3, 512, 512]`, RGB in [-1, 1].
 
-        `landmarks` `[B, 68, 2]` (px) and `identity` `[B, d]` (unit) are the input's own; they are needed with references
-        only. `strength` (a number or `[B]`) in 0..1 moves from the input's latent to the restored one; `seeds` draw from
-        the VAE's posterior instead of taking its mode.
+        `landmarks` `[B, 68, 2]` (px) and `identity` `[B, d]` (unit) are the input's own, needed with references only.
+        `strength` (a number or `[B]`) in 0..1 moves from the input's latent to the restored one. `seeds` draw from the
+        VAE's posterior instead of taking its mode.
 
         Raises:
             ValueError: references without the input's landmarks and identity, or a model without reference weights.
         """
+        found = self.latents(lq, references, landmarks, identity, seeds)
+        amount = torch.as_tensor(strength, dtype=torch.float32, device=lq.device).expand(len(lq))
+        restored = self.vae.decode(blend_latents(found.latent, found.restored_latent, amount))
+        return Generated(found.prompt, found.latent, found.restored_latent, restored)
+
+    def latents(
+        self,
+        lq: Tensor,
+        references: References | None = None,
+        landmarks: Tensor | None = None,
+        identity: Tensor | None = None,
+        seeds: Sequence[int | None] | None = None,
+    ) -> Latents:
+        """All of `forward` but the decoder."""
         latent = self.vae.encode(lq, seeds)
         visual = self.vre(lq)
         if references is None:
-            return self._finish(latent, self.fusion(visual, None), None, strength)
+            prompt = self.fusion(visual, None)
+            return Latents(prompt, latent, self.predict(latent, prompt))
         if self.identity_embedder is None:
             raise ValueError("this model was built without an identity embedder: it takes no references")
         if landmarks is None or identity is None:
             raise ValueError("references need the landmarks and the identity of the input")
         person = self.identity_embedder(landmarks, references)
+        prompt = self.fusion(visual, person)
         steering = self._steer(latent, person, references, landmarks, identity)
-        return self._finish(latent, self.fusion(visual, person), steering, strength)
+        return Latents(prompt, latent, self.predict(latent, prompt, steering))
 
     def predict(self, latent: Tensor, prompt: Tensor, steering: tuple[list[Tensor], Tensor] | None = None) -> Tensor:
         """The restored latent z_H (Eq. 3) of latents z_L `[B, C, h, w]` under a prompt `[B, 77, k]`."""
@@ -132,17 +155,11 @@ class HonestFace(nn.Module):
         if self.reference_adapter is None:
             return None
         rows = person.optimal.clamp(min=0)
-        bent = warp_reference(references.images[rows], references.landmarks[rows], landmarks, self.config.reference_warp)
+        bent = warp_reference(
+            references.images[rows], references.landmarks[rows], landmarks, self.config.reference_warp
+        )
         agreement = (identity * references.identity[rows]).sum(1)
         steering: tuple[list[Tensor], Tensor] = self.reference_adapter(
             latent, self.vae.encode(bent), agreement, person.present
         )
         return steering
-
-    def _finish(
-        self, latent: Tensor, prompt: Tensor, steering: tuple[list[Tensor], Tensor] | None, strength: float | Tensor
-    ) -> Generated:
-        restored_latent = self.predict(latent, prompt, steering)
-        amount = torch.as_tensor(strength, dtype=torch.float32, device=latent.device).expand(len(latent))
-        blended = blend_latents(latent, restored_latent, amount)
-        return Generated(self.vae.decode(blended), prompt, latent, restored_latent)

@@ -1,6 +1,8 @@
 """iResNet, the network of ArcFace, under the key names of insightface's arcface_torch."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,21 @@ from models.geometry import arcface_crop
 
 #: Residual blocks of the four stages, by depth.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3), 200: (6, 26, 60, 6)}
+
+
+@dataclass(frozen=True)
+class IResNetConfig:
+    """Residual blocks and channels of the four stages; `width` is the embedding's."""
+
+    blocks: tuple[int, int, int, int]
+    channels: tuple[int, int, int, int] = (64, 128, 256, 512)
+    width: int = 512
+    kind: Literal["iresnet"] = "iresnet"
+
+    @property
+    def depth(self) -> int:
+        """Convolutions and the linear layer, as the network's name counts them."""
+        return 2 * sum(self.blocks) + 2
 
 
 class Block(nn.Module):
@@ -38,16 +55,15 @@ class Block(nn.Module):
 class IResNet(nn.Module):
     """ArcFace-112 crops `[B, 3, 112, 112]`, RGB in [-1, 1], to embeddings `[B, width]`, not normalised."""
 
-    def __init__(
-        self, blocks: tuple[int, ...], width: int = 512, channels: tuple[int, ...] = (64, 128, 256, 512)
-    ) -> None:
+    def __init__(self, config: IResNetConfig) -> None:
         super().__init__()
-        self.width = width
+        self.config = config
+        channels = config.channels
         self.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels[0])
         self.prelu = nn.PReLU(channels[0])
         inputs = channels[0]
-        for stage, (count, outputs) in enumerate(zip(blocks, channels, strict=True), 1):
+        for stage, (count, outputs) in enumerate(zip(config.blocks, channels, strict=True), 1):
             # Each stage halves the picture: 112 pixels become 7.
             first = Block(inputs, outputs, stride=2)
             self.add_module(
@@ -55,8 +71,8 @@ class IResNet(nn.Module):
             )
             inputs = outputs
         self.bn2 = nn.BatchNorm2d(inputs)
-        self.fc = nn.Linear(inputs * 7 * 7, width)
-        self.features = nn.BatchNorm1d(width)
+        self.fc = nn.Linear(inputs * 7 * 7, config.width)
+        self.features = nn.BatchNorm1d(config.width)
 
     def forward(self, crops: Tensor) -> Tensor:
         x = self.prelu(self.bn1(self.conv1(crops)))
@@ -68,23 +84,20 @@ class IResNet(nn.Module):
 
 def iresnet(depth: int, width: int = 512) -> IResNet:
     """The published network of this depth: 43.59 M parameters for 50, 65.16 M for 100."""
-    return IResNet(BLOCKS[depth], width)
+    return IResNet(IResNetConfig(BLOCKS[depth], width=width))
 
 
-def iresnet_for(state: Mapping[str, Tensor]) -> IResNet:
-    """The iResNet whose weights `state` holds: depth and widths are read off its keys and shapes; weights not loaded.
-
-    Raises `WeightsError` where they are those of no iResNet.
-    """
+def iresnet_config_for(state: Mapping[str, Tensor], source: str) -> IResNetConfig:
+    """The shapes of the iResNet whose weights `state` holds; raises `WeightsError` where it is none."""
+    prefixes = [f"layer{stage}." for stage in range(1, 5)]
     try:
+        channels = tuple(state[f"{prefix}0.bn3.weight"].shape[0] for prefix in prefixes)
         width = state["fc.weight"].shape[0]
-        channels = tuple(state[f"layer{stage}.0.bn3.weight"].shape[0] for stage in range(1, 5))
     except KeyError as missing:
-        raise WeightsError(f"not the weights of an iResNet: {missing.args[0]} is missing") from None
-    blocks = tuple(
-        len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")}) for stage in range(1, 5)
-    )
-    return IResNet(blocks, width, channels)
+        raise WeightsError(f"{source}: not the weights of an iResNet: {missing.args[0]} is missing") from None
+    blocks = tuple(len({key.split(".")[1] for key in state if key.startswith(prefix)}) for prefix in prefixes)
+    # four of each, by the loop over the stages
+    return IResNetConfig(blocks, channels, width)  # type: ignore[arg-type]
 
 
 class ArcFaceIdentityEncoder:
@@ -99,7 +112,7 @@ class ArcFaceIdentityEncoder:
 
     @property
     def width(self) -> int:
-        return self.network.width
+        return self.network.config.width
 
     def embed(self, faces: Tensor) -> Tensor:
         return F.normalize(self.network(arcface_crop(faces)).float(), dim=1)

@@ -11,7 +11,7 @@ from models.face_analyzer import Landmarks
 
 @dataclass(frozen=True)
 class LandmarkNetworkConfig:
-    """Crops are resized to `size`; heatmaps have a quarter of it. `widths` are the channels at 1/4, 1/8, 1/16 and 1/32."""
+    """Crops are resized to `size`, heatmaps have a quarter of it; `widths`: channels at 1/4, 1/8, 1/16 and 1/32."""
 
     size: int = 192
     widths: tuple[int, int, int, int] = (32, 64, 96, 128)
@@ -33,7 +33,10 @@ class Block(nn.Module):
 
 
 class LandmarkNetwork(nn.Module):
-    """`[B, 3, S, S]` crops in [-1, 1] to heatmap logits `[B, 68, size/4, size/4]`; a point is the mean of its heatmap's softmax."""
+    """Crops `[B, 3, S, S]` in [-1, 1] to heatmap logits `[B, 68, size/4, size/4]`.
+
+    A point is the mean of its heatmap's softmax (`soft_argmax`).
+    """
 
     def __init__(self, config: LandmarkNetworkConfig) -> None:
         super().__init__()
@@ -79,7 +82,10 @@ class LandmarkNetwork(nn.Module):
 
 
 def soft_argmax(logits: Tensor) -> Tensor:
-    """Expected position `[B, N, 2]` of each heatmap `[B, N, h, w]`, x and y in 0..1 of the crop (0 is its left edge, not a pixel centre)."""
+    """Expected position `[B, N, 2]` of each heatmap `[B, N, h, w]` of logits.
+
+    x and y in 0..1 of the crop, where 0 is its edge and not a pixel centre.
+    """
     height, width = logits.shape[2:]
     weights = logits.float().flatten(2).softmax(-1).view_as(logits)
     columns = (torch.arange(width, device=logits.device) + 0.5) / width

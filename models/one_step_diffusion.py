@@ -1,4 +1,4 @@
-"""One-step diffusion (paper Eq. 1-4): the low-quality latent is taken for the noisy latent of step T_L and denoised at once."""
+"""One-step diffusion (paper Eq. 1-4): the low-quality latent counts as the noisy one of step T_L, denoised at once."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,11 @@ def scaled_linear_alphas_cumprod(steps: int = 1000, start: float = 0.00085, end:
 
 @dataclass(frozen=True)
 class OneStepDiffusionConfig:
-    """`timestep` is the paper's T_L. `residual` adds the noise that keeps the latent as it is to the network's prediction, so that a
-    network that answers zero restores nothing (tiny profile, which is trained from scratch; docs/adr/002)."""
+    """`timestep` is the paper's T_L.
+
+    `residual` adds to the network's prediction the noise that keeps the latent as it is, so that a network that answers
+    zero restores nothing (the tiny profile, trained from scratch; docs/adr/002).
+    """
 
     timestep: int = 399
     steps: int = 1000
@@ -29,7 +32,8 @@ class OneStepDiffusion:
         self.config = config
         self.alphas_cumprod = scaled_linear_alphas_cumprod(config.steps)
         alpha_bar = float(self.alphas_cumprod[config.timestep])
-        self.signal, self.noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+        self.signal: float = alpha_bar**0.5
+        self.noise: float = (1 - alpha_bar) ** 0.5
 
     def restored_latent(self, latent: Tensor, prediction: Tensor) -> Tensor:
         """z_H of Eq. 3 from z_L and the network's prediction, both `[B, C, h, w]`; computed in float32 or better."""

@@ -35,10 +35,11 @@ def paste_back(picture: Pixels, faces: Sequence[PastedFace]) -> Pixels:
         if box is None:
             continue
         left, top, right, bottom = box
-        opacity, share = _mask(face.matrix, box)
+        opacity = soft_mask(face.matrix, box)
         rivals = [faces[i].matrix for i, other in enumerate(boxes) if i != index and other and _overlap(box, other)]
         if rivals:
-            total = share + sum(_mask(matrix, box)[1] for matrix in rivals)
+            share = _claim(face.matrix, box)
+            total = share + sum(_claim(matrix, box) for matrix in rivals)
             opacity = opacity * np.divide(share, total, out=np.zeros_like(share), where=total > 0)
         to_box = invert_affine(face.matrix)
         to_box[:, 2] -= (left, top)
@@ -52,18 +53,24 @@ def paste_back(picture: Pixels, faces: Sequence[PastedFace]) -> Pixels:
 
 def soft_mask(matrix: Matrix, box: tuple[int, int, int, int]) -> Weights:
     """Opacity 0..1 of a crop over a box (left, top, right, bottom) of the picture: 0 from the crop's border on."""
-    return _mask(matrix, box)[0]
+    u, v = _positions(matrix, box)
+    return _fade(u) * _fade(v)
 
 
-def _mask(matrix: Matrix, box: tuple[int, int, int, int]) -> tuple[Weights, Weights]:
-    """The opacity, and the weight with which the crop claims a pixel against others; both vanish at its border."""
+def _claim(matrix: Matrix, box: tuple[int, int, int, int]) -> Weights:
+    """The weight with which a crop claims pixels against others; it vanishes with the opacity at the crop's border."""
+    u, v = _positions(matrix, box)
+    distance = ((u - _FACE_CENTRE[0]) ** 2 + (v - _FACE_CENTRE[1]) ** 2) / (ALIGNED_SIZE / 2) ** 2
+    claim: Weights = _fade(u) * _fade(v) * np.exp(-4 * distance)
+    return claim
+
+
+def _positions(matrix: Matrix, box: tuple[int, int, int, int]) -> tuple[Weights, Weights]:
+    """Where the crop has the pixels of a box of the picture."""
     left, top, right, bottom = box
     (a, b, c), (d, e, f) = np.asarray(matrix, dtype=np.float32)
     x, y = np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32)[:, None]
-    u, v = a * x + (b * y + c), d * x + (e * y + f)
-    opacity = _fade(u) * _fade(v)
-    distance = ((u - _FACE_CENTRE[0]) ** 2 + (v - _FACE_CENTRE[1]) ** 2) / (ALIGNED_SIZE / 2) ** 2
-    return opacity, opacity * np.exp(-4 * distance)
+    return a * x + (b * y + c), d * x + (e * y + f)
 
 
 def _fade(coordinate: Weights) -> Weights:

@@ -1,4 +1,4 @@
-"""Spatial reference path of the tiny profile: the optimal reference's latent, laid over the input's, steers the UNet's skips.
+"""Spatial reference path of the tiny profile: the optimal reference's latent and the input's steer the UNet.
 
 The paper's eleven tokens tell a large prior who it is; a small network knows few faces, so here it also sees one
 (docs/adr/003). Outputs start at zero and are gated by how well the identities agree.
@@ -29,14 +29,18 @@ class ReferenceAdapter(nn.Module):
         self.blocks = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in (a, b, c))
         self.down = nn.ModuleList([nn.Conv2d(a, b, 3, 2, 1), nn.Conv2d(b, c, 3, 2, 1)])
         # after conv_in and the block of level 1, after its downsampler and the block of level 2, ..., middle
-        self.leave = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in ((a, a), (a, a), (b, a), (b, b), (c, b), (c, c), (c, c)))
+        self.leave = nn.ModuleList(
+            nn.Conv2d(i, o, 1) for i, o in ((a, a), (a, a), (b, a), (b, b), (c, b), (c, c), (c, c))
+        )
         for layer in self.leave:
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         # The gate opens around the cosine that separates people; both numbers are learned.
         self.gate = nn.Parameter(torch.tensor([8.0, 0.25]))
 
-    def forward(self, latent: Tensor, reference: Tensor, agreement: Tensor, present: Tensor) -> tuple[list[Tensor], Tensor]:
+    def forward(
+        self, latent: Tensor, reference: Tensor, agreement: Tensor, present: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
         """Residuals of the six skips and of the middle block; exactly zero where `present` `[B]` is False.
 
         `agreement` `[B]` is the cosine between the identities of input and reference.

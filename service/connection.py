@@ -36,54 +36,73 @@ def deadline_of(request: Request, timeout_s: float) -> float:
     return context_of(request).started + timeout_s
 
 
-async def receive_form(request: Request, limits: FormLimits, deadline: float, idle_s: float) -> Form:
-    """Reads the request's form.
+class Upload:
+    """A request's body as it arrives; `complete` once its last byte has been taken."""
 
-    Raises:
-        Problem: see read_form; also when the upload pauses for `idle_s` or lasts until the deadline.
-    """
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        # Who sends `Expect: 100-continue` has been waiting for our word and has sent nothing.
+        self.held_back = "expect" in request.headers
+        self.complete = False
 
-    async def chunks() -> AsyncIterator[bytes]:
-        stream = request.stream()
-        while True:
-            try:
-                async with asyncio.timeout(min(idle_s, max(deadline - time.monotonic(), 0))):
-                    chunk = await anext(stream, None)
-            except TimeoutError:
-                raise Problem(UPLOAD_TIMEOUT, "the upload stalled or lasted until the request's deadline") from None
-            if chunk is None:
-                return
-            yield chunk
+    async def next_chunk(self) -> bytes | None:
+        """The next bytes, or None at the end.
 
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limits.request_bytes:
-        raise limits.request_too_large()
-    return await read_form(request.headers.get("content-type", ""), chunks(), limits)
+        Raises:
+            ClientDisconnect: the client has left.
+        """
+        if self.complete:
+            return None
+        self.held_back = False
+        message = await self._request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        self.complete = not message.get("more_body", False)
+        return bytes(message.get("body", b""))
+
+    async def read_form(self, limits: FormLimits, deadline: float, idle_s: float) -> Form:
+        """Reads the body as a form.
+
+        Raises:
+            Problem: see service.form; also when the upload pauses for `idle_s` or lasts until the deadline.
+        """
+
+        async def chunks() -> AsyncIterator[bytes]:
+            while not self.complete:
+                try:
+                    async with asyncio.timeout(min(idle_s, max(deadline - time.monotonic(), 0))):
+                        chunk = await self.next_chunk()
+                except TimeoutError:
+                    raise Problem(UPLOAD_TIMEOUT, "the upload stalled or lasted until the request's deadline") from None
+                if chunk:
+                    yield chunk
+
+        headers = self._request.headers
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > limits.request_bytes:
+            raise limits.request_too_large()
+        return await read_form(headers.get("content-type", ""), chunks(), limits)
+
+    async def discard(self) -> None:
+        """Takes what is left of the body, up to a size and for a time."""
+        total = 0
+        with contextlib.suppress(TimeoutError, ClientDisconnect):
+            async with asyncio.timeout(_LINGER_S):
+                while total < _LINGER_BYTES and (chunk := await self.next_chunk()) is not None:
+                    total += len(chunk)
 
 
 @contextlib.asynccontextmanager
-async def refusing_politely(request: Request) -> AsyncIterator[None]:
-    """Takes the rest of an upload, within bounds, before a refusal: most clients read only once they have written.
-
-    Who sends `Expect: 100-continue` has been waiting for our word and has sent nothing.
-    """
+async def upload_of(request: Request) -> AsyncIterator[Upload]:
+    """The request's upload. When it is refused, what is left of it is taken within bounds before the refusal is
+    answered, for most clients read only once they have written."""
+    upload = Upload(request)
     try:
-        yield
-    except Problem:
-        if "expect" not in request.headers and not request.scope["state"].get("form_read"):
-            await _discard(request)
+        yield upload
+    except Problem as problem:
+        if not upload.held_back and problem.kind is not UPLOAD_TIMEOUT:
+            await upload.discard()
         raise
-
-
-async def _discard(request: Request) -> None:
-    total = 0
-    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
-        async with asyncio.timeout(_LINGER_S):
-            while total < _LINGER_BYTES:
-                message = await request.receive()
-                total += len(message.get("body", b""))
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return
 
 
 async def answer_in_time(request: Request, work: Awaitable[T], deadline: float) -> T:

@@ -21,7 +21,13 @@ class LruStore(Generic[Key, Value]):
     ) -> None:
         self._max_bytes, self._ttl_s, self._size_of, self._clock = max_bytes, ttl_s, size_of, clock
         self._entries: OrderedDict[Key, tuple[Value, int, float]] = OrderedDict()
-        self.bytes = 0
+        self._bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        """Size of all entries together."""
+        self._expire()
+        return self._bytes
 
     def __len__(self) -> int:
         self._expire()
@@ -44,9 +50,9 @@ class LruStore(Generic[Key, Value]):
         if size > self._max_bytes:
             return False
         self._entries[key] = (value, size, self._clock() + self._ttl_s)
-        self.bytes += size
+        self._bytes += size
         self._expire()
-        while self.bytes > self._max_bytes:
+        while self._bytes > self._max_bytes:
             self.remove(next(iter(self._entries)))
         return True
 
@@ -58,7 +64,7 @@ class LruStore(Generic[Key, Value]):
     def _forget(self, key: Key) -> bool:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self.bytes -= entry[1]
+            self._bytes -= entry[1]
         return entry is not None
 
     def _expire(self) -> None:

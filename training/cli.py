@@ -25,9 +25,45 @@ class StageName(StrEnum):
 def train(
     stage: Annotated[StageName, typer.Argument(help="What to train.")],
     config: Annotated[Path, typer.Option(help="YAML settings; training/configs has the shipped ones.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the file's settings; repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE over the file's settings; repeatable.")
+    ] = None,
 ) -> None:
     """Train one stage; run it again to go on from its last checkpoint."""
     from training.run import run
 
     run(stage.value, config, set_ or [])
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Folder of aligned faces (training.faces.load_faces).")],
+    out: Annotated[Path, typer.Option(help="Folder for the table (Markdown, CSV) and the picture sheet.")],
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to measure; the embedded one by default.")] = None,
+    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2 or wide.")] = "vqfr-v2",
+    split: Annotated[str, typer.Option(help="Part of the data.")] = "val",
+    count: Annotated[int, typer.Option(help="At most this many faces.")] = 1000,
+    vgg16: Annotated[Path | None, typer.Option(help="VGG16 features (Caffe order) for the feature distance.")] = None,
+    color_fix: Annotated[str, typer.Option(help="none, wavelet or adain.")] = "wavelet",
+) -> None:
+    """Measure a bundle on held-out faces: input, blind, with references, with a wrong person's references."""
+    from typing import cast, get_args
+
+    from models.bundle import load_bundle
+    from models.colour_fix import ColourFix
+    from models.errors import HonestFaceError
+    from training.degradation import PRESETS
+    from training.evaluation import evaluate as measure
+    from training.evaluation import save_sheet
+    from training.faces import load_faces
+
+    if preset not in PRESETS:
+        raise HonestFaceError(f"--preset is one of {', '.join(PRESETS)}, not {preset}")
+    if color_fix not in get_args(ColourFix):
+        raise HonestFaceError(f"--color-fix is one of {', '.join(get_args(ColourFix))}, not {color_fix}")
+    found = measure(load_bundle(bundle), load_faces(data, split), preset, count, vgg16, cast(ColourFix, color_fix))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{preset}.md").write_text(found.markdown() + "\n")
+    (out / f"{preset}.csv").write_text(found.csv())
+    save_sheet(found.sheet, out / f"{preset}.png")
+    typer.echo(found.markdown())

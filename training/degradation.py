@@ -17,7 +17,7 @@ KERNEL_SIZE = 41
 
 @dataclass(frozen=True)
 class Degradation:
-    """Uniform ranges: blur sigma in pixels at full size, downsampling factor, noise sigma in grey levels of 255, JPEG quality.
+    """Uniform ranges: blur sigma in pixels at 512 px, downsampling factor, noise sigma in levels of 255, JPEG quality.
 
     The chances (0..1) below `jpeg` belong to the wider preset and are 0 in VQFR's.
     """
@@ -53,8 +53,10 @@ PRESETS = {
 
 
 def degrade(picture: Pixels, preset: Degradation, rng: np.random.Generator, scale: float = 1.0) -> Pixels:
-    """A low-quality version `[H, W, 3]` of an RGB picture of the same size; `scale` is the picture's size over the 512 px that the
-    preset's blur and downsampling are meant for."""
+    """A low-quality version of an RGB picture `[H, W, 3]`, of the same size.
+
+    `scale` is the picture's size over the 512 px that the preset's blur and downsampling are meant for.
+    """
     if rng.random() < preset.clean:
         return picture
     height, width = picture.shape[:2]
@@ -112,13 +114,14 @@ def gaussian_kernel(first: float, second: float, angle: float) -> torch.Tensor:
 def blur(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     """Convolution of `[B, C, H, W]` with one kernel, edges reflected; by FFT, which beats a direct 41x41 filter."""
     margin = min(kernel.shape[0] // 2, min(image.shape[2:]) - 1)
-    kernel = kernel[KERNEL_SIZE // 2 - margin : KERNEL_SIZE // 2 + margin + 1, KERNEL_SIZE // 2 - margin : KERNEL_SIZE // 2 + margin + 1]
+    middle = slice(KERNEL_SIZE // 2 - margin, KERNEL_SIZE // 2 + margin + 1)
+    kernel = kernel[middle, middle]
     kernel = kernel / kernel.sum()
     padded = F.pad(image, (margin,) * 4, mode="reflect")
     size = padded.shape[2:]
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernel, s=size)
-    out = torch.fft.irfft2(spectrum, s=size)
-    return out[..., 2 * margin :, 2 * margin :]
+    out: torch.Tensor = torch.fft.irfft2(spectrum, s=size)[..., 2 * margin :, 2 * margin :]
+    return out
 
 
 def jpeg(image: torch.Tensor, quality: float) -> torch.Tensor:

@@ -12,9 +12,12 @@ Pixels = NDArray[np.uint8]
 
 #: Which of the 68 landmarks takes each one's place in a mirrored picture.
 MIRRORED = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+    [
+        *(*range(16, -1, -1), *range(26, 16, -1)),  # jaw, brows
+        *(27, 28, 29, 30, 35, 34, 33, 32, 31),  # nose
+        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),  # eyes
+        *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65),  # lips
+    ]
 )
 
 
@@ -63,4 +66,5 @@ def relight(picture: Pixels, rng: np.random.Generator) -> Pixels:
     x = x * rng.uniform(0.9, 1.1, 3).astype(np.float32)
     if rng.random() < 0.1:
         x = np.repeat(x.mean(2, keepdims=True), 3, axis=2)
-    return (np.clip(x, 0, 1) * 255).round().astype(np.uint8)
+    out: Pixels = (np.clip(x, 0, 1) * 255).round().astype(np.uint8)
+    return out

@@ -17,7 +17,11 @@ PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 @dataclass(frozen=True)
 class FaceFile:
-    """One aligned photograph. `hq` says it is sharp enough to be a target; `landmarks` `[68, 2]` are in its own pixels."""
+    """One aligned photograph.
+
+    `hq` says that it is sharp enough to be a target; `landmarks` `[68, 2]` are in its own pixels; `descriptor` `[128]`
+    is a teacher's identity embedding.
+    """
 
     path: Path
     identity: str
@@ -55,8 +59,11 @@ class Faces:
 
 
 def load_faces(root: Path, split: str) -> Faces:
-    """Faces of `split` below `root`: by `root/index.csv` (file, identity, split, hq; optional labels.npz with files, landmarks, sface) or,
-    without one, a folder per identity where every tenth identity is `val`."""
+    """Faces of `split` below `root`.
+
+    Either `root/index.csv` lists them (file, identity, split, hq), with an optional `labels.npz` beside it (files,
+    landmarks, sface), or there is a folder per identity and every tenth identity is `val`.
+    """
     index = root / "index.csv"
     files = _from_csv(root, index) if index.exists() else _from_folders(root)
     return Faces([file for file in files if file.split == split])
@@ -107,7 +114,7 @@ def described_pictures(folder: Path) -> list[tuple[Path, NDArray[np.float32], ND
 
 
 def _labels(folder: Path, kind: str, split: str) -> list[tuple[Path, NDArray[np.float32]]]:
-    """One kind of label of `folder/labels.npz` or `landmarks.npz`; a file that no index.csv puts elsewhere is for training."""
+    """One kind of label of `labels.npz` or `landmarks.npz`; a file that no index.csv puts elsewhere is for training."""
     labels = next((folder / name for name in ("labels.npz", "landmarks.npz") if (folder / name).exists()), None)
     if labels is None:
         raise PictureError(f"{folder}: no labels.npz or landmarks.npz")

@@ -16,7 +16,7 @@ CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 class VGG16FeatureDistance(nn.Module):
-    """Sum over `layers` of the mean squared distance between channel-normalised VGG16 features; frozen, differentiable in both images.
+    """Sum over `layers` of the mean squared distance between channel-normalised VGG16 features; frozen.
 
     Loads the Caffe-order weights (BGR, 0..255 less the mean) under torchvision's key names.
     """

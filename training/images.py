@@ -12,7 +12,7 @@ Pixels = NDArray[np.uint8]
 
 def to_image(picture: Pixels) -> Tensor:
     """uint8 RGB `[H, W, 3]` to a network image `[3, H, W]` in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 127.5 - 1
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def to_picture(image: Tensor) -> Pixels:

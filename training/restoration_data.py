@@ -18,11 +18,12 @@ Pixels = NDArray[np.uint8]
 
 
 class RestorationDataset(Dataset[Batch]):
-    """Sample `number`: `truth` and `lq` `[3, 512, 512]`, the truth's `landmarks` `[68, 2]`, and `references` pictures of the same person.
+    """Sample `number`: `truth` and `lq` `[3, 512, 512]` and the truth's `landmarks` `[68, 2]`; the number is the seed.
 
-    With `references` > 0 each sample has that many slots: `reference_images` `[N, 3, 512, 512]`, `reference_landmarks`,
-    and `reference_present` `[N]`, False where the person has no more pictures or the slot was dropped on purpose
-    (`reference_dropout`, all slots at once, keeps the blind case strong).
+    With `references` = N > 0 each sample has that many slots for pictures of the same person: `reference_images`
+    `[N, 3, 512, 512]`, `reference_landmarks` `[N, 68, 2]`, and `reference_present` `[N]`, False where the person has no
+    more pictures or all were dropped (`reference_dropout` keeps the blind case strong). `wrong_person` is the share of
+    samples that get a stranger's picture instead.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class TrainingConfig(BaseModel):
 
 
 class Stage(Protocol):
-    """One thing to train. Samples are numbered and seeded by their number, so that a resumed run goes on where it stopped."""
+    """One thing to train. A sample's number is its seed, so that a resumed run goes on where it stopped."""
 
     network: nn.Module
     dataset: Dataset[Batch]

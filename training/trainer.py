@@ -5,7 +5,6 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.stage, self.config = stage, config
         self.accelerator = Accelerator(mixed_precision=config.precision if config.precision != "fp32" else "no")
+        stage.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         parameters = [p for p in stage.network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
@@ -68,7 +68,9 @@ class Trainer:
             prefetch_factor=4 if config.workers else None,
             worker_init_fn=_single_thread,
         )
-        self.stage.network, self.optimizer, loader = self.accelerator.prepare(self.stage.network, self.optimizer, loader)
+        self.stage.network, self.optimizer, loader = self.accelerator.prepare(
+            self.stage.network, self.optimizer, loader
+        )
         started = saved = pictured = time.monotonic()
         first, shown = self.step, 0.0
         bad = 0

@@ -1,4 +1,4 @@
-"""How well embeddings tell people apart: AUC, accepted pairs at a fixed false-accept rate, and the angle to decide by."""
+"""How well embeddings tell people apart: AUC, accepted pairs at a fixed false-accept rate, the angle to decide by."""
 
 import math
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from service.connection import answer_in_time, deadline_of, receive_form, refusing_politely
+from service.connection import answer_in_time, deadline_of, upload_of
 from service.form import FormLimits
 from service.keys import authenticate
 from service.openapi import REFERENCE_SET_BODY, UPLOAD_PROBLEMS, problem_responses
@@ -45,7 +45,7 @@ async def put(request: Request, id: SetId) -> ReferenceSetDocument:
     """Analyses `references` and keeps them, in memory only, in the place of an older set of this name."""
     service, context = service_of(request), context_of(request)
     settings = service.settings
-    async with refusing_politely(request):
+    async with upload_of(request) as upload:
         owner, name = authenticate(request, settings.api_keys), check_name(id)
         deadline = deadline_of(request, settings.timeout_s)
         service.pipeline.check_ready()
@@ -53,8 +53,7 @@ async def put(request: Request, id: SetId) -> ReferenceSetDocument:
             settings.max_file_bytes, settings.max_request_bytes, {"references": settings.max_references}, frozenset()
         )
         with service.admission.admit(deadline):
-            form = await receive_form(request, limits, deadline, settings.upload_idle_s)
-            request.scope["state"]["form_read"] = True
+            form = await upload.read_form(limits, deadline, settings.upload_idle_s)
             files = form.files.get("references", [])
             if not files:
                 raise Problem(INVALID_REQUEST, "the form has no file 'references'")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request, Response
 
 from models.references import Reference
-from service.connection import answer_in_time, deadline_of, receive_form, refusing_politely
+from service.connection import answer_in_time, deadline_of, upload_of
 from service.form import Form, FormLimits
 from service.keys import authenticate
 from service.openapi import RESTORE_BODY, RESTORE_PARAMETERS, RESTORE_RESPONSES
@@ -33,14 +33,13 @@ async def restore(request: Request) -> Response:
     """
     service, context = service_of(request), context_of(request)
     settings = service.settings
-    async with refusing_politely(request):
+    async with upload_of(request) as upload:
         owner = authenticate(request, settings.api_keys)
         wanted = negotiate(request.headers.get("accept"))
         deadline = deadline_of(request, settings.timeout_s)
         service.pipeline.check_ready()
         with service.admission.admit(deadline) as ticket:
-            form = await receive_form(request, _limits(settings), deadline, settings.upload_idle_s)
-            request.scope["state"]["form_read"] = True
+            form = await upload.read_form(_limits(settings), deadline, settings.upload_idle_s)
             options = read_options(form)
             image, references = _image(form), _references(form, options, service, owner)
             work = service.pipeline.restore(context, ticket, image, references, options, wanted, deadline)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.errors import HonestFaceError, WeightsError
-from models.face_alignment_tools import FanLandmarkDetector, fan_for, peak_positions
+from models.face_alignment_tools import FanConfig, FanLandmarkDetector, fan, fan_config_for, peak_positions
 from models.face_analyzer import LandmarkDetector
 
 
@@ -66,7 +66,7 @@ def test_weights_of_the_library_are_read(tmp_path: Path) -> None:
     network = FAN(1).eval()
     save_file(network.state_dict(), tmp_path / "fan.safetensors")
     state = load_file(tmp_path / "fan.safetensors")
-    again = fan_for(state)
+    again = fan(fan_config_for(state, "fan.pt"))
     again.load_state_dict(state)
     detector = FanLandmarkDetector(again, "fan")
     crops = torch.rand(1, 3, 256, 256) * 2 - 1
@@ -77,8 +77,8 @@ def test_weights_of_the_library_are_read(tmp_path: Path) -> None:
 
 
 def test_other_weights_are_refused() -> None:
-    with pytest.raises(WeightsError, match=r"m0\.b1_4\.bn1\.weight"):
-        fan_for({"conv1.weight": torch.zeros(1)})
+    with pytest.raises(WeightsError, match=r"other\.pt.*m0\.b1_4\.bn1\.weight"):
+        fan_config_for({"conv1.weight": torch.zeros(1)}, "other.pt")
 
 
 def test_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,4 +91,4 @@ def test_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(HonestFaceError, match=r"pip install honestface\[facetools\]"):
-        fan_for({})
+        fan(FanConfig(4))

@@ -1,4 +1,4 @@
-"""The blind one-step model of the tiny profile: UNet, position map and VRE projection, with the VAE and the dictionary frozen."""
+"""The blind one-step model of the tiny profile: UNet, position map, VRE projection; VAE and dictionary frozen."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.honestface import HonestFace
+from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder
 from models.profiles import TINY
 from training.components import load_component, save_components
 from training.faces import load_faces
@@ -26,10 +27,10 @@ class BaselineConfig(TrainingConfig):
     vre: Path
     warm_start: Path | None = None
     """A folder with components of an earlier run to begin with."""
-    presets: list[str] = ["vqfr-v2", "vqfr-v1", "wide"]
+    presets: tuple[str, ...] = ("vqfr-v2", "vqfr-v1", "wide")
     decoded_cells: int = 28
-    """Side of the square of latent positions that is decoded for the losses on pixels; elsewhere the latent's loss holds."""
-    latent_weight: float = 0.3
+    """Side of the square of latent positions that is decoded for the losses on pixels."""
+    latent_weight: float = 1.0
     pixel_weight: float = 1.0
     feature_weight: float = 0.1
     feature_every: int = 2
@@ -47,10 +48,9 @@ class BaselineStage:
         load_component(self.network.vae, config.vae)
         load_component(self.network.vre, config.vre)
         if config.warm_start:
-            for name in ("unet", "vre", "position_map"):
+            for name in ("vae", "unet", "vre", "position_map"):
                 load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
-        freeze_all_but(self.network, ("unet.", "position_map.", "vre.projection."))
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        freeze_all_but(self.network, ("unet.", "position_map.", "vre.projection.", "vae.refine."))
         self.dataset = RestorationDataset(load_faces(config.data, "train"), config.presets, config.seed)
         self.features = VGG16FeatureDistance(config.vgg16)
         self.held_out = held_out_samples(RestorationDataset(load_faces(config.data, "val"), ["vqfr-v2"], 1), 24)
@@ -104,10 +104,10 @@ def restoration_losses(
     config: BaselineConfig,
     step: int,
 ) -> dict[str, Tensor]:
-    """Losses of restored latents `[B, C, 64, 64]` against target latents, and of a decoded square against the truth's pixels."""
+    """Losses of restored latents `[B, C, 64, 64]` against target latents, and of a decoded square against the truth."""
     losses: dict[str, Tensor] = {}
-    deviation = network.vae.deviation if isinstance(network.vae.deviation, Tensor) else 1.0
-    losses["latent"] = config.latent_weight * ((restored - target) * deviation).abs().mean()
+    scales = network.vae.channel_scales if isinstance(network.vae, PixelUnshuffleAutoencoder) else 1.0
+    losses["latent"] = config.latent_weight * ((restored - target) * scales).abs().mean()
     cells = config.decoded_cells
     top, left = torch.randint(0, restored.shape[-1] - cells + 1, (2,)).tolist()
     decoded = network.vae.decode(restored[:, :, top : top + cells, left : left + cells])

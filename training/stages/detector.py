@@ -1,4 +1,4 @@
-"""The face detector: photographs with one box each, scaled, turned and put together into scenes with none to several faces."""
+"""The face detector: photographs of one face each, scaled, turned and put together into scenes of up to four faces."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,7 +79,7 @@ class SceneDataset(Dataset[Batch]):
         return np.array(Image.fromarray(patch).resize(size, Image.Resampling.BILINEAR))
 
     def _place(self, scene: Pixels, area: tuple[int, int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Paint one photograph into an area of the scene so that its face gets a random size and place; gives the face's box."""
+        """Paint a photograph into an area of the scene, its face at a random size and place; gives the face's box."""
         path, marks = self.photos[rng.integers(len(self.photos))]
         picture = self._photo(path)
         x, y, width, height = area
@@ -98,7 +98,7 @@ class SceneDataset(Dataset[Batch]):
         # a small photograph leaves room: its edge is repeated half of the time, else the scene's background shows
         mask = inside if rng.random() < 0.5 else np.ones_like(inside)
         scene[y : y + height, x : x + width][mask] = painted[mask]
-        points = transform_points(matrix, marks) + (x, y)
+        points = transform_points(matrix, marks) + np.array([x, y])
         return np.concatenate([points.min(0), points.max(0)]).astype(np.float32)
 
 
@@ -107,7 +107,7 @@ class DetectorStage:
 
     def __init__(self, config: DetectorConfig) -> None:
         self.config = config
-        self.network = FaceDetectorNetwork(FaceDetectorConfig()).to(memory_format=torch.channels_last)
+        self.network = FaceDetectorNetwork(FaceDetectorConfig())
         self.dataset = SceneDataset(labelled_pictures(config.data), config)
         self.held_out = SceneDataset(labelled_pictures(config.data, "val"), config)
 
@@ -158,8 +158,11 @@ class DetectorStage:
 
 
 def assign(boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """For each cell `[B, A]` the face it answers for (-1: none), and whether it is left out of the loss (at a face's rim or another
-    scale's face). A cell answers if its centre is in the middle half of a face of its stride's size."""
+    """For each cell `[B, A]` the face of `boxes` `[B, M, 4]` it answers for, or -1, and whether the loss ignores it.
+
+    A cell answers if its centre is in the middle half of a face of its stride's size. Ignored are the other cells well
+    inside a face. `size` is the side of the square picture; NaN boxes are no faces.
+    """
     owners, ignores = [], []
     for stride, (low, high) in zip(STRIDES, SIZES, strict=True):
         cells = size // stride

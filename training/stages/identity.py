@@ -1,4 +1,4 @@
-"""The identity encoder: a teacher's embedding of the clean face, learned from clean and degraded views of it (distillation)."""
+"""The identity encoder: a teacher's embedding of the clean face, distilled from clean and degraded views of it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +20,9 @@ from training.images import to_image
 from training.stage import Batch, TrainingConfig
 from training.verification import Verification, verify
 
+
 class IdentityConfig(TrainingConfig):
-    extra: list[Path] = []
+    extra: tuple[Path, ...] = ()
     """More folders with `labels.npz` (files, landmarks, sface)."""
     relation_weight: float = 2.0
 
@@ -29,7 +30,9 @@ class IdentityConfig(TrainingConfig):
 class DescribedDataset(Dataset[Batch]):
     """Views in the ArcFace-112 frame with the teacher's descriptor of the clean picture."""
 
-    def __init__(self, pictures: list[tuple[Path, NDArray[np.float32], NDArray[np.float32]]], config: IdentityConfig) -> None:
+    def __init__(
+        self, pictures: list[tuple[Path, NDArray[np.float32], NDArray[np.float32]]], config: IdentityConfig
+    ) -> None:
         self.pictures, self.config = pictures, config
         self.jitter = Jitter(degrees=8, scale=0.08, shift=0.04, degraded=0.65)
 
@@ -48,7 +51,7 @@ class IdentityStage:
 
     def __init__(self, config: IdentityConfig) -> None:
         self.config = config
-        self.network = IdentityNetwork(IdentityNetworkConfig()).to(memory_format=torch.channels_last)
+        self.network = IdentityNetwork(IdentityNetworkConfig())
         pictures = described_pictures(config.data)
         for folder in config.extra:
             pictures += described_pictures(folder)

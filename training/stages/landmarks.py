@@ -16,7 +16,7 @@ from models.geometry import FFHQ_512, fit_similarity, five_points
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig, soft_argmax
 from training.degradation import Degradation, degrade
 from training.face_views import Jitter, moved_landmarks, random_view
-from training.faces import Faces, labelled_pictures, load_faces
+from training.faces import labelled_pictures, load_faces
 from training.images import to_image
 from training.stage import Batch, TrainingConfig
 
@@ -25,7 +25,7 @@ EIGHT_TIMES = Degradation(blur=(4, 4), down=(8, 8), noise=(8, 8), jpeg=(60, 60))
 
 
 class LandmarksConfig(TrainingConfig):
-    extra: list[Path] = []
+    extra: tuple[Path, ...] = ()
     """More folders of pictures with landmarks only: `landmarks.npz` or `labels.npz` with files and landmarks."""
     heatmap_sigma: float = 1.0
     coordinate_weight: float = 20.0
@@ -54,7 +54,7 @@ class LandmarksStage:
 
     def __init__(self, config: LandmarksConfig) -> None:
         self.config = config
-        self.network = LandmarkNetwork(LandmarkNetworkConfig()).to(memory_format=torch.channels_last)
+        self.network = LandmarkNetwork(LandmarkNetworkConfig())
         faces = load_faces(config.data, "train")
         pictures = [(file.path, file.landmarks) for file in faces.files if file.landmarks is not None]
         for folder in config.extra:

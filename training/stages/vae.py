@@ -1,4 +1,4 @@
-"""The tiny profile's autoencoder, trained on crops of sharp and degraded faces."""
+"""The tiny profile's autoencoder: principal components of patches, then training on crops, sharp and degraded."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,13 +46,15 @@ class CropDataset(Dataset[Batch]):
 
 
 class VAEStage:
-    """L1 and shallow VGG16 features; afterwards the latent's mean and deviation are measured and stored with the weights."""
+    """Starts from the best linear transform; L1 and shallow VGG16 features."""
 
     def __init__(self, config: VAEConfig) -> None:
         self.config = config
-        self.network = PixelUnshuffleAutoencoder(PixelUnshuffleAutoencoderConfig()).to(memory_format=torch.channels_last)
+        self.network = PixelUnshuffleAutoencoder(PixelUnshuffleAutoencoderConfig())
         self.faces = load_faces(config.data, "train")
         self.held_out = load_faces(config.data, "val")
+        chosen = self.faces.targets[:: max(1, len(self.faces.targets) // 200)]
+        self.network.fit_principal_components(torch.stack([to_image(self.faces.pixels(i)) for i in chosen]))
         self.dataset = CropDataset(self.faces, config)
         self.features = VGG16FeatureDistance(config.vgg16)
 
@@ -68,20 +70,19 @@ class VAEStage:
     def validate(self) -> Mapping[str, float]:
         images = self._held_out_images()
         restored = torch.cat([self.network.decode(self.network.encode(image[None])) for image in images])
-        return {"psnr": float(psnr(restored, images).mean()), "features": float(self.features(restored[:4], images[:4]))}
+        return {
+            "psnr": float(psnr(restored, images).mean()),
+            "features": float(self.features(restored[:4], images[:4])),
+        }
 
     def pictures(self) -> Tensor:
-        rows = [[image, self.network.decode(self.network.encode(image[None]))[0]] for image in self._held_out_images()[:3]]
+        rows = [
+            [image, self.network.decode(self.network.encode(image[None]))[0]] for image in self._held_out_images()[:3]
+        ]
         return sheet(rows)
 
     def export(self, folder: Path) -> None:
-        latents = [self.network.encode(to_image(self.faces.pixels(i))[None]) for i in self.faces.targets[::8]]
-        stacked = torch.cat(latents).transpose(0, 1).flatten(1)
-        scale, shift = self.network.deviation, self.network.mean
-        state = dict(self.network.state_dict())
-        state["mean"] = shift + scale * stacked.mean(1).view(1, -1, 1, 1)
-        state["deviation"] = scale * stacked.std(1).view(1, -1, 1, 1)
-        save_file({k: v.contiguous() for k, v in state.items()}, folder / "vae.safetensors")
+        save_file({k: v.contiguous() for k, v in self.network.state_dict().items()}, folder / "vae.safetensors")
 
     def _held_out_images(self) -> Tensor:
         chosen = self.held_out.targets[:: max(1, len(self.held_out.targets) // 12)]

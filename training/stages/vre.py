@@ -1,4 +1,4 @@
-"""The VRE's dictionary: VQ-VAEs of sharp and of degraded faces, then an association loss between their tokens (OSDFace stage 1)."""
+"""The VRE's dictionary (OSDFace stage 1): VQ-VAEs of sharp and of degraded faces, then their tokens are associated."""
 
 import math
 from collections.abc import Mapping
@@ -18,17 +18,16 @@ from training.stage import Batch, TrainingConfig
 
 
 class VREStageConfig(TrainingConfig):
-    presets: list[str] = ["vqfr-v2", "wide"]
+    presets: tuple[str, ...] = ("vqfr-v2", "wide")
     beta: float = 0.25
     """Weight of the commitment of the encoder to its codes."""
     association_from: int
     """The step from which HQ and LQ tokens are associated."""
     association_weight: float = 0.1
-    revive_every: int = 25
 
 
 class VQVAE(nn.Module):
-    """An embedder's encoder and dictionary with a decoder behind; the decoder and the projection are not shipped from here."""
+    """An embedder's encoder and dictionary with a decoder behind; what is exported is the embedder."""
 
     def __init__(self, config: VREConfig) -> None:
         super().__init__()
@@ -44,8 +43,10 @@ class VQVAE(nn.Module):
             width=config.embedding_width,
             groups=config.groups,
         )
-        self.register_buffer("usage", torch.ones(config.codebook_size))
+        self.register_buffer("usage", torch.zeros(config.codebook_size))
+        self.register_buffer("sums", torch.zeros(config.codebook_size, config.embedding_width))
         self.usage: Tensor
+        self.sums: Tensor
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Reconstruction, embeddings `[B, P, D]`, their codes `[B, P, D]` and code indices `[B, P]`."""
@@ -53,20 +54,25 @@ class VQVAE(nn.Module):
         codes, indices = self.embedder.quantise(embeddings)
         passed = embeddings + (codes - embeddings).detach()  # straight-through
         side = math.isqrt(passed.shape[1])
-        grid = passed.transpose(1, 2).unflatten(2, (side, side))
+        grid = passed.transpose(1, 2).reshape(len(passed), -1, side, side)
         return self.decoder(self.post_quant_conv(grid)), embeddings, codes, indices
 
     @torch.no_grad()
-    def revive(self, embeddings: Tensor, indices: Tensor, rare: float = 0.02) -> None:
-        """Keep count of how often codes are used, and put those that hardly are where embeddings lie."""
-        counts = torch.bincount(indices.flatten(), minlength=len(self.usage)).float()
-        self.usage.lerp_(counts / max(1.0, float(counts.mean())), 0.5)
-        unused = (self.usage < rare).nonzero()[:, 0]
-        candidates = embeddings.flatten(0, 1)
-        chosen = torch.randperm(len(candidates))[: len(unused)]
-        weight = self.embedder.quantize.embedding.weight
-        weight[unused[: len(chosen)]] = candidates[chosen].to(weight.dtype)
-        self.usage[unused] = 1.0
+    def learn_codes(self, embeddings: Tensor, indices: Tensor, decay: float = 0.95, rare: float = 0.02) -> None:
+        """Move every code to the running mean of the embeddings it stands for, a hardly used one onto an embedding.
+
+        This is the codebook loss solved in closed form; by gradient the codes did not keep up with the encoder.
+        """
+        found = embeddings.flatten(0, 1)
+        places = indices.flatten()
+        self.usage.lerp_(torch.bincount(places, minlength=len(self.usage)).to(found.dtype), 1 - decay)
+        self.sums.lerp_(torch.zeros_like(self.sums).index_add(0, places, found), 1 - decay)
+        codes = self.embedder.quantize.embedding.weight
+        unused = self.usage < rare
+        strangers = found[torch.randint(len(found), (len(codes),))]
+        self.usage.masked_fill_(unused, 1.0)
+        self.sums.copy_(torch.where(unused[:, None], strangers, self.sums))
+        codes.copy_(self.sums / self.usage[:, None])
 
 
 class DictionaryPair(nn.Module):
@@ -79,7 +85,7 @@ class DictionaryPair(nn.Module):
 
 
 def association_loss(hq: Tensor, lq: Tensor, temperature: Tensor) -> Tensor:
-    """CLIP's symmetric cross-entropy between tokens `[B, P, D]` of the same place of a pair, over all positions of an image."""
+    """CLIP's symmetric cross-entropy between tokens `[B, P, D]` of the same place, over all positions of an image."""
     similarity = temperature.exp().clamp(max=100) * F.normalize(hq, dim=-1) @ F.normalize(lq, dim=-1).transpose(1, 2)
     labels = torch.arange(similarity.shape[1]).expand(similarity.shape[:2])
     return (F.cross_entropy(similarity, labels) + F.cross_entropy(similarity.transpose(1, 2), labels)) / 2
@@ -104,9 +110,9 @@ class VREStage:
             restored, found, codes, indices = network(image)
             embeddings[name] = found
             losses[f"{name}_l1"] = (restored - image).abs().mean()
-            losses[f"{name}_codes"] = F.mse_loss(codes, found.detach()) + self.config.beta * F.mse_loss(found, codes.detach())
-            if step % self.config.revive_every == 0 and network.training:
-                network.revive(found.detach(), indices)
+            losses[f"{name}_codes"] = self.config.beta * F.mse_loss(found, codes.detach())
+            if network.training:
+                network.learn_codes(found.detach(), indices)
         if step >= self.config.association_from:
             loss = association_loss(embeddings["hq"], embeddings["lq"], self.network.temperature)
             losses["association"] = self.config.association_weight * loss

@@ -1,0 +1,122 @@
+import asyncio
+
+import pytest
+
+from service.admission import Admission, PixelBudget, Throughput
+from service.problems import DRAINING, OVERLOADED, Problem
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_throughput_follows_the_pace_of_busy_time() -> None:
+    clock = Clock()
+    pace = Throughput(clock)
+    pace.assume(3.0)
+    assert pace.seconds_per_face == 3.0
+    pace.begin()
+    for _ in range(60):
+        clock.now += 0.5
+        pace.done(2)
+    assert pace.seconds_per_face == pytest.approx(0.25, rel=0.05), "the first guess is forgotten"
+    clock.now += 1000
+    pace.begin()
+    clock.now += 0.5
+    pace.done(2)
+    assert pace.seconds_per_face == pytest.approx(0.25, rel=0.05), "idle time does not count"
+
+
+def test_admission_counts_faces_and_refuses_a_wait_past_the_deadline() -> None:
+    clock, refused = Clock(), []
+    admission = Admission(10, 100, 5, refused.append, clock)
+    admission.throughput.assume(2.0)
+    with admission.admit(clock.now + 1) as ticket:
+        ticket.faces = 5
+        assert admission.estimated_wait == 10
+        with pytest.raises(Problem) as caught, admission.admit(clock.now + 9):
+            pass
+        assert caught.value.kind is OVERLOADED and caught.value.retry_after == 10
+        with admission.admit(clock.now + 11):
+            assert (admission.requests, admission.faces) == (2, 6)
+    assert (admission.requests, admission.faces) == (0, 0)
+    assert refused == ["wait"]
+
+
+def test_admission_bounds_requests_and_faces() -> None:
+    refused: list[str] = []
+    admission = Admission(2, 7, 5, refused.append)
+    with admission.admit(float("inf")) as ticket:
+        ticket.faces = 7
+        with pytest.raises(Problem), admission.admit(float("inf")):
+            pass
+        ticket.faces = 1
+        with admission.admit(float("inf")), pytest.raises(Problem), admission.admit(float("inf")):
+            pass
+    admission.draining = True
+    with pytest.raises(Problem) as caught, admission.admit(float("inf")):
+        pass
+    assert caught.value.kind is DRAINING
+    assert refused == ["queue", "requests", "draining"]
+
+
+def test_only_finished_work_sets_the_pace() -> None:
+    clock = Clock()
+    admission = Admission(2, 7, 5, clock=clock)
+    admission.throughput.assume(1.0)
+    with pytest.raises(ValueError), admission.admit(float("inf")):
+        clock.now += 5
+        raise ValueError
+    assert admission.throughput.seconds_per_face == 1.0
+    with admission.admit(float("inf")) as ticket:
+        clock.now += 3
+        ticket.finished = True
+    assert admission.throughput.seconds_per_face > 1.5
+
+
+async def _budget_keeps_its_bound() -> None:
+    budget, inside, most = PixelBudget(100), 0, 0
+
+    async def hold(pixels: int, turns: int) -> None:
+        nonlocal inside, most
+        async with budget.hold(pixels):
+            inside += pixels
+            most = max(most, inside)
+            try:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            finally:
+                inside -= pixels
+
+    tasks = [asyncio.create_task(hold(10 + 7 * i % 60, i % 5)) for i in range(50)]
+    await asyncio.sleep(0)
+    for task in tasks[3::7]:
+        task.cancel()
+    await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+    assert 60 < most <= 100
+    # Cancelled waiters gave back what they held: the whole is free again, and more than the whole counts as the whole.
+    async with asyncio.timeout(5), budget.hold(500):
+        pass
+
+
+def test_pixel_budget() -> None:
+    asyncio.run(_budget_keeps_its_bound())
+
+
+async def _budget_is_fair() -> None:
+    budget, order = PixelBudget(10), []
+
+    async def hold(name: str, pixels: int) -> None:
+        async with budget.hold(pixels):
+            order.append(name)
+            await asyncio.sleep(0.01)
+
+    await asyncio.gather(hold("first", 8), hold("large", 10), hold("small", 1))
+    assert order == ["first", "large", "small"]
+
+
+def test_a_large_picture_is_not_starved_by_small_ones() -> None:
+    asyncio.run(_budget_is_fair())

@@ -1,0 +1,49 @@
+import pytest
+
+from service.form import Form
+from service.options import RestoreOptions, Wanted, negotiate, picture_format, read_options
+from service.problems import Problem
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        (None, Wanted("image", None)),
+        ("*/*", Wanted("image", None)),
+        ("image/*", Wanted("image", None)),
+        ("image/webp", Wanted("image", "webp")),
+        ("application/json", Wanted("json", None)),
+        ("multipart/mixed", Wanted("mixed", None)),
+        ("text/html, application/json;q=0.5, image/jpeg;q=0.9", Wanted("image", "jpeg")),
+        ("application/json, */*", Wanted("json", None)),
+        ("IMAGE/PNG ; q=0.2", Wanted("image", "png")),
+        ("image/png;q=0, application/json;q=0.1", Wanted("json", None)),
+        ("image/png;q=x, application/json;q=0.1", Wanted("json", None)),
+    ],
+)
+def test_negotiation(accept: str | None, wanted: Wanted) -> None:
+    assert negotiate(accept) == wanted
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/gif", "image/png;q=0", ",", "*/*;q=0"])
+def test_what_cannot_be_produced(accept: str) -> None:
+    with pytest.raises(Problem, match="not-acceptable"):
+        negotiate(accept)
+
+
+def test_the_format_is_the_options_then_the_headers_then_the_uploads_then_png() -> None:
+    any_image, webp = Wanted("image", None), Wanted("image", "webp")
+    assert picture_format(RestoreOptions(format="jpeg"), webp, "png") == "jpeg"
+    assert picture_format(RestoreOptions(), webp, "jpeg") == "webp"
+    assert picture_format(RestoreOptions(), any_image, "jpeg") == "jpeg"
+    assert picture_format(RestoreOptions(), any_image, "tiff") == "png"
+
+
+def test_every_wrong_option_is_named_at_once() -> None:
+    with pytest.raises(Problem) as caught:
+        read_options(Form(fields={"strength": "2", "faces": "x", "seed": "1"}))
+    assert [each["option"] for each in caught.value.extra["errors"]] == ["faces", "strength"]
+
+
+def test_an_empty_field_is_as_good_as_none() -> None:
+    assert read_options(Form(fields={"seed": "", "strength": "0.5"})) == RestoreOptions(strength=0.5)

@@ -1,0 +1,107 @@
+"""The service as a process of its own: its signals and exit codes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.service.running import ANNA_PHOTO, until
+
+_PROGRAM = """
+import sys
+from service.server import run
+from service.settings import Settings
+from tests.service.running import Steerable, toy_engine
+{preparation}
+sys.exit(run(Settings(port={port}, drain_s=10, death_grace_s=1), make))
+"""
+_SLOW = "make = lambda: toy_engine(Steerable(seconds=0.4))"
+_DYING = """
+from service.batcher import DeviceLost
+generator = Steerable()
+def make():
+    engine = toy_engine(generator)
+    warm_up = engine.warm_up
+    def then_break(*arguments):
+        seconds = warm_up(*arguments)
+        generator.failures.append(DeviceLost("poisoned"))
+        return seconds
+    engine.warm_up = then_break
+    return engine
+"""
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(preparation: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    port = free_port()
+    program = _PROGRAM.format(preparation=preparation, port=port)
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, cwd=os.getcwd()) as child:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            until(lambda: is_ready(url), 60)
+            yield child, url
+        finally:
+            child.kill()
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(url + "/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_sigterm_under_load_loses_nothing_and_exits_with_0() -> None:
+    def ask(url: str) -> int:
+        try:
+            return httpx.post(url + "/restore", files={"image": ANNA_PHOTO}, timeout=30).status_code
+        except httpx.ConnectError:
+            return 0  # it came after the end
+
+    with process(_SLOW) as (child, url), ThreadPoolExecutor(8) as pool:
+        early = [pool.submit(ask, url) for _ in range(4)]
+        until(lambda: httpx.get(url + "/health").json()["requests_in_progress"] == 4)
+        child.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        late = [pool.submit(ask, url) for _ in range(3)]
+        assert [each.result() for each in early] == [200] * 4
+        assert {each.result() for each in late} <= {503, 0}
+        assert 503 in {each.result() for each in late}
+        assert child.wait(15) == 0
+        assert child.stderr is not None
+        log = child.stderr.read()
+        assert '"draining"' in log and '"stopped"' in log and "Traceback" not in log
+
+
+def test_a_lost_device_exits_with_1() -> None:
+    with process(_DYING) as (child, url):
+        response = httpx.post(url + "/restore", files={"image": ANNA_PHOTO}, timeout=30)
+        assert (response.status_code, response.json()["type"]) == (503, "urn:honestface:problem:device-failed")
+        assert httpx.get(url + "/livez").status_code == 503
+        assert child.wait(15) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["--bundle", "/nowhere"], "is no bundle"), (["--device", "abacus"], "device 'abacus' cannot be used")],
+)
+def test_what_cannot_be_served_is_one_line(arguments: list[str], told: str) -> None:
+    command = [sys.executable, "honestface.py", "serve", "--port", "0", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert told in ended.stderr.splitlines()[-1] and "Traceback" not in ended.stderr

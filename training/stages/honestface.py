@@ -1,0 +1,145 @@
+"""The reference-conditioned model: LoRA r=16 on the baseline's UNet, identity embedder and reference adapter."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.face_analyzer import Landmarks
+from models.honestface import HonestFace
+from models.identity_network import EmbeddedIdentityEncoder, IdentityNetwork, IdentityNetworkConfig
+from models.landmark_network import HeatmapLandmarkDetector, LandmarkNetwork, LandmarkNetworkConfig
+from models.lora import adapter_state, add_adapters, merge_lora
+from models.profiles import TINY
+from models.references import References
+from training.components import load_component, save_components
+from training.faces import load_faces
+from training.feature_distance import VGG16FeatureDistance
+from training.identity_loss import identity_loss
+from training.images import psnr, sheet
+from training.masked_face_alignment import masked_face_alignment
+from training.restoration_data import RestorationDataset
+from training.stage import Batch
+from training.stages.baseline import BaselineConfig, freeze_all_but, held_out_samples, restoration_losses
+
+#: The parts of the generator that the baseline hands over.
+INHERITED = ("vae", "unet", "vre", "position_map")
+
+
+class HonestFaceStageConfig(BaselineConfig):
+    baseline: Path
+    """Folder with the baseline's components."""
+    landmarks: Path
+    identity: Path
+    references: int = 2
+    reference_dropout: float = 0.2
+    wrong_person: float = 0.1
+    """Share of samples with a stranger's picture as reference, so that the gate learns to stay shut."""
+    identity_weight: float = 0.3
+    mfa_weight: float = 0.1
+    face_every: int = 4
+    """How often the whole face is decoded for the identity loss and MFA."""
+
+
+class HonestFaceStage:
+    """The baseline's losses, and every `face_every` steps Eq. 8 and Eq. 13 on the whole face."""
+
+    def __init__(self, config: HonestFaceStageConfig) -> None:
+        self.config = config
+        self.network = HonestFace(TINY)
+        for name in INHERITED:
+            load_component(self.network.get_submodule(name), config.baseline / f"{name}.safetensors")
+        add_adapters(self.network.unet)
+        freeze_all_but(self.network, ("identity_embedder.", "reference_adapter.", "vre.projection.", "vae.refine."))
+        for name, parameter in self.network.unet.named_parameters():
+            parameter.requires_grad_(".lora_" in name)
+        landmarks, identity = LandmarkNetwork(LandmarkNetworkConfig()), IdentityNetwork(IdentityNetworkConfig())
+        load_component(landmarks, config.landmarks)
+        load_component(identity, config.identity)
+        self.landmark_detector = HeatmapLandmarkDetector(landmarks.requires_grad_(False), "landmarks")
+        self.identity_encoder = EmbeddedIdentityEncoder(identity.requires_grad_(False), "identity")
+        self.dataset = RestorationDataset(
+            load_faces(config.data, "train"),
+            config.presets,
+            config.seed,
+            config.references,
+            config.reference_dropout,
+            config.wrong_person,
+        )
+        self.features = VGG16FeatureDistance(config.vgg16)
+        held_out = RestorationDataset(load_faces(config.data, "val"), ["vqfr-v2"], 1, config.references, 0.0)
+        self.held_out = held_out_samples(held_out, 24)
+
+    def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        network, config = self.network, self.config
+        truth, lq = batch["truth"], batch["lq"]
+        with torch.no_grad():
+            target = network.vae.encode(truth)
+            references, marks, who = self.condition(batch)
+            heatmaps = marks.heatmaps
+        generated = network.latents(lq, references, marks.points, who)
+        losses = restoration_losses(network, generated.restored_latent, target, truth, self.features, config, step)
+        if step % config.face_every == 0:
+            restored = network.vae.decode(generated.restored_latent).float()
+            weight = config.face_every
+            losses["identity"] = (
+                weight * config.identity_weight * identity_loss(restored, truth, [self.identity_encoder])
+            )
+            halves = F.avg_pool2d(restored, 2), F.avg_pool2d(truth, 2)
+            losses["mfa"] = weight * config.mfa_weight * masked_face_alignment(*halves, heatmaps, self.features)
+        return losses
+
+    def condition(self, batch: Batch) -> tuple[References | None, Landmarks, Tensor]:
+        """Packed references of a batch, and landmarks and identity as the face tools see them in the input."""
+        marks = self.landmark_detector.landmarks(batch["lq"])
+        who = self.identity_encoder.embed(batch["lq"])
+        rows = batch["reference_present"].nonzero()
+        if not len(rows):
+            return None, marks, who
+        owner, slot = rows[:, 0], rows[:, 1]
+        images = batch["reference_images"][owner, slot]
+        points = batch["reference_landmarks"][owner, slot]
+        return References(images, points, self.identity_encoder.embed(images), owner, len(batch["lq"])), marks, who
+
+    def validate(self) -> Mapping[str, float]:
+        truth = self.held_out["truth"]
+        figures = {"psnr_input": float(psnr(self.held_out["lq"], truth).mean())}
+        who = self.identity_encoder.embed(truth)
+        for name, mode in (("blind", "none"), ("referenced", "own"), ("wrong", "wrong")):
+            restored = self._restore(mode)
+            figures[f"psnr_{name}"] = float(psnr(restored, truth).mean())
+            figures[f"features_{name}"] = float(self.features(restored[:8], truth[:8]))
+            cosines = (self.identity_encoder.embed(restored) * who).sum(1).clamp(-1, 1)
+            figures[f"angle_{name}"] = float(torch.rad2deg(cosines.acos()).mean())
+        return figures
+
+    def pictures(self) -> Tensor:
+        truth, lq = self.held_out["truth"][:6], self.held_out["lq"][:6]
+        references = self.held_out["reference_images"][:6, 0]
+        return sheet(
+            [list(lq), list(self._restore("none", 6)), list(self._restore("own", 6)), list(references), list(truth)]
+        )
+
+    def export(self, folder: Path) -> None:
+        merged = HonestFace(TINY)
+        for name in INHERITED:
+            load_component(merged.get_submodule(name), self.config.baseline / f"{name}.safetensors")
+        for name in ("identity_embedder", "reference_adapter", "vre", "vae"):
+            merged.get_submodule(name).load_state_dict(self.network.get_submodule(name).state_dict())
+        merge_lora(merged.unet, adapter_state(self.network.unet))
+        save_components(merged, folder)
+
+    def _restore(self, mode: str, count: int = 24) -> Tensor:
+        """Held-out inputs restored without references, with the person's own, or with the next sample's."""
+        restored = []
+        for index in range(count):
+            sample = {key: value[index : index + 1] for key, value in self.held_out.items()}
+            if mode == "wrong":
+                other = (index + 1) % len(self.held_out["lq"])
+                sample |= {k: v[other : other + 1] for k, v in self.held_out.items() if k.startswith("reference")}
+            references, marks, who = self.condition(sample)
+            chosen = None if mode == "none" else references
+            restored.append(self.network(sample["lq"], chosen, marks.points, who).restored)
+        return torch.cat(restored)
