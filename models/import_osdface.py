@@ -80,7 +80,7 @@ def read_vre(vre: Path, projection: Path, image_size: int = 512) -> VisualRepres
     state = _vre_state(read_weights(vre), vre)
     state |= {f"projection.{key}": value for key, value in read_weights(projection).items()}
     try:
-        config = _vre_config(state, image_size)
+        config = vre_config_for(state, image_size)
     except KeyError as missing:
         file = projection if str(missing.args[0]).startswith("projection.") else vre
         raise WeightsError(f"{file}: {missing.args[0].removeprefix('projection.')} is missing") from None
@@ -108,8 +108,8 @@ def _is_attention(name: str) -> bool:
     return ".attn." in name or ".attn_1." in name
 
 
-def _vre_config(state: Mapping[str, Tensor], image_size: int) -> VREConfig:
-    """Shapes read off the weights; a missing key raises KeyError."""
+def vre_config_for(state: Mapping[str, Tensor], image_size: int) -> VREConfig:
+    """The shapes of a released embedder, read off its weights; raises KeyError where one of those is missing."""
     channels = state["encoder.conv_in.weight"].shape[0]
     levels = len({key.split(".")[2] for key in state if key.startswith("encoder.down.")})
     multipliers = tuple(state[f"encoder.down.{i}.block.0.conv1.weight"].shape[0] // channels for i in range(levels))

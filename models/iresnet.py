@@ -11,7 +11,7 @@ from models.errors import WeightsError
 from models.geometry import arcface_crop
 
 #: Residual blocks of the four stages, by depth.
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3), 200: (6, 26, 60, 6)}
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ class PixelUnshuffleAutoencoder(nn.Module):
     @property
     def channel_scales(self) -> Tensor:
         """How far one unit of each latent channel moves a patch, `[1, C, 1, 1]`: the channel's weight in a loss."""
-        return self.decoder.weight.detach().flatten(1).norm(dim=0).view(1, -1, 1, 1)
+        lengths: Tensor = self.decoder.weight.detach().flatten(1).norm(dim=0)
+        return lengths.view(1, -1, 1, 1)
 
     @torch.no_grad()
     def fit_principal_components(self, images: Tensor) -> None:

@@ -23,9 +23,9 @@ PAPER = {(OSDFACE, "parameters"): 978.4, (OSDFACE, "macs"): 2132.0}
 PAPER |= {(HONESTFACE, "parameters"): 1059.0, (HONESTFACE, "macs"): 2282.0}
 
 ACCOUNTING = (
-    "MACs are those of linear and convolution layers, 512 x 512, batch 1; products inside attention are left out.",
+    "MACs are those of linear and convolution layers at 512 x 512, batch 1; products inside attention are left out.",
     "OSDFace: parameters of UNet, VAE and VRE; MACs of UNet, VAE and the UNet's unmerged LoRA, without the VRE.",
-    "HonestFace adds to the MACs the VRE, iResNet-100 for every reference (the paper's figure fits 4) and VGG16's",
+    "HonestFace adds to the MACs the VRE, iResNet-100 for every reference (the paper's figure fits 4) and VGG16's "
     "layers 0 to 2 on two 128 px eyes; to the parameters the VRE's projection, iResNet-100 and all VGG16 convolutions.",
     "In no sum: LoRA's parameters (merged on load) and what follows VGG16 and iResNet in the identity embedder.",
 )
@@ -107,7 +107,7 @@ def _unet(model: HonestFace, picture: torch.Tensor) -> list[Component]:
 
     return [
         Component("UNet", measure([model.unet], run), _BOTH, _BOTH),
-        Component("LoRA r=16 on the UNet, unmerged", measure_lora(model.unet, run), (), _BOTH),
+        Component("unmerged LoRA, r = 16", measure_lora(model.unet, run), (), _BOTH),
     ]
 
 

@@ -1,8 +1,13 @@
 """`honestface inspect`: what a profile's networks cost, and Table 3a of the paper beside ours."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from models.table_3a import Comparison, Component
 
 
 def inspect(
@@ -13,35 +18,49 @@ def inspect(
 ) -> None:
     """Count parameters and MACs of a profile from its configuration alone: no weights are needed or loaded."""
     from rich.console import Console
-    from rich.table import Table
 
     from models.profiles import PROFILES
     from models.table_3a import ACCOUNTING, compare, components
 
-    console = Console()
+    console = Console(highlight=False)
     parts = components(PROFILES[profile], references)
-    table = Table(title=f"{profile}: one face of 512 px with {references} references", title_justify="left")
-    table.add_column("component")
-    for heading in ("parameters M", "GMACs", "attention GMACs"):
-        table.add_column(heading, justify="right")
+    console.print(f"{profile}: one face of 512 px with {references} references\n")
+    console.print(_components(parts, accounting=profile == "sd21"))
     if profile == "sd21":
-        table.add_column("counted in parameters of")
-        table.add_column("counted in MACs of")
+        console.print("\nTable 3a of the paper beside ours\n")
+        console.print(_comparison(compare(parts)))
+        console.print("\n" + "\n".join(f"- {line}" for line in ACCOUNTING))
+
+
+def _components(parts: "list[Component]", accounting: bool) -> "Table":
+    """One row a part; with `accounting` also which model's sums in the paper hold it."""
+    table = _table("component", "params M", "GMACs", "attention")
+    if accounting:
+        table.add_column("params of")
+        table.add_column("MACs of")
     for part in parts:
         cost = part.cost
         row = [part.name, f"{cost.parameters / 1e6:.3f}", f"{cost.macs / 1e9:.2f}", f"{cost.attention_macs / 1e9:.2f}"]
-        table.add_row(*row, *((", ".join(part.parameters_of), ", ".join(part.macs_of)) if profile == "sd21" else ()))
-    console.print(table)
-    if profile != "sd21":
-        return
-    table = Table(title="Table 3a of the paper beside ours", title_justify="left")
-    table.add_column("model")
-    table.add_column("quantity")
-    for heading in ("paper", "ours", "difference"):
-        table.add_column(heading, justify="right")
-    for figure in compare(parts):
+        if accounting:
+            row += ["both" if len(models) == 2 else "".join(models) for models in (part.parameters_of, part.macs_of)]
+        table.add_row(*row)
+    return table
+
+
+def _comparison(figures: "list[Comparison]") -> "Table":
+    table = _table("model", "paper", "ours", "difference")
+    for figure in figures:
         unit = "parameters M" if figure.quantity == "parameters" else "GMACs"
-        table.add_row(figure.model, unit, f"{figure.paper:,.1f}", f"{figure.ours:,.1f}", f"{figure.difference:+.2%}")
-    console.print(table)
-    for line in ACCOUNTING:
-        console.print(line, highlight=False)
+        name = f"{figure.model}, {unit}"
+        difference = round(figure.difference, 4) + 0.0  # without "-0.00%"
+        table.add_row(name, f"{figure.paper:,.1f}", f"{figure.ours:,.1f}", f"{difference:+.2%}")
+    return table
+
+
+def _table(first: str, *numbers: str) -> "Table":
+    from rich.table import Table
+
+    table = Table(first, box=None, pad_edge=False)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    return table

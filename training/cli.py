@@ -67,3 +67,19 @@ def evaluate(
     (out / f"{preset}.csv").write_text(found.csv())
     save_sheet(found.sheet, out / f"{preset}.png")
     typer.echo(found.markdown())
+
+
+@app.command()
+def pack(
+    runs: Annotated[Path, typer.Option(help="Folder with the finished runs, one a stage.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    version: Annotated[str, typer.Option(help="Version of the weights.")],
+    matching_angle: Annotated[float, typer.Option(help="Degrees; see the identity stage's validation.")],
+    metrics: Annotated[Path | None, typer.Option(help="JSON of measured figures for the manifest.")] = None,
+) -> None:
+    """Put the components of finished runs together as a bundle."""
+    from training.pack import pack as write
+
+    manifest = write(runs, out, version, matching_angle, metrics)
+    size = sum(file.bytes for file in manifest.files.values())
+    typer.echo(f"{out}: {manifest.name} {manifest.version}, {len(manifest.files)} files, {size / 1e6:.1f} MB")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -13,15 +14,24 @@ def load_component(module: nn.Module, path: Path) -> None:
     """Fill a module with the weights of a file, keys and shapes checked.
 
     Raises:
-        WeightsError: the file is missing or does not fit.
+        WeightsError: the file is missing, damaged or does not fit.
     """
     if not path.is_file():
         raise WeightsError(f"{path} is missing: train the stage before this one first")
-    load_exactly(module, load_file(path), str(path))
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from None
+    load_exactly(module, state, str(path))
+
+
+def save_component(module: nn.Module, path: Path) -> None:
+    """Write all weights and buffers of a module."""
+    save_file({k: v.detach().contiguous().cpu() for k, v in module.state_dict().items()}, path)
 
 
 def save_components(network: nn.Module, folder: Path) -> None:
     """Write every child of `network` that has weights as `folder/NAME.safetensors`."""
     for name, child in network.named_children():
-        if state := child.state_dict():
-            save_file({k: v.detach().contiguous().cpu() for k, v in state.items()}, folder / f"{name}.safetensors")
+        if child.state_dict():
+            save_component(child, folder / f"{name}.safetensors")

@@ -64,6 +64,8 @@ def load_faces(root: Path, split: str) -> Faces:
     Either `root/index.csv` lists them (file, identity, split, hq), with an optional `labels.npz` beside it (files,
     landmarks, sface), or there is a folder per identity and every tenth identity is `val`.
     """
+    if not root.is_dir():
+        raise PictureError(f"{root} is no folder of face pictures")
     index = root / "index.csv"
     files = _from_csv(root, index) if index.exists() else _from_folders(root)
     return Faces([file for file in files if file.split == split])
@@ -123,5 +125,10 @@ def _labels(folder: Path, kind: str, split: str) -> list[tuple[Path, NDArray[np.
         with (folder / "index.csv").open(newline="") as stream:
             splits = {row["file"]: row["split"] for row in csv.DictReader(stream)}
     with np.load(labels, allow_pickle=False) as data:
+        if kind not in data:
+            raise PictureError(f"{labels} has no {kind}")
         pairs = zip(data["files"], data[kind].astype(np.float32), strict=True)
-        return [(folder / str(name), label) for name, label in pairs if splits.get(str(name), "train") == split]
+        found = [(folder / str(name), label) for name, label in pairs if splits.get(str(name), "train") == split]
+    if not found:
+        raise PictureError(f"{labels} has no pictures of the {split} split")
+    return found

@@ -1,5 +1,6 @@
 """VGG16-feature distance: what is measured and trained on where LPIPS and DISTS cannot be had; named for what it is."""
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,10 @@ class VGG16FeatureDistance(nn.Module):
     def __init__(self, weights: Path, layers: Sequence[int] = (2, 7)) -> None:
         super().__init__()
         self.layers = tuple(layers)
-        state = torch.load(weights, weights_only=True, map_location="cpu")
+        try:
+            state = torch.load(weights, weights_only=True, map_location="cpu")
+        except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+            raise WeightsError(f"{weights} is not a VGG16 feature file: {error}") from error
         self.convolutions = nn.ModuleDict()
         for index, (channels_in, channels_out) in CONVOLUTIONS.items():
             if index > max(self.layers):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset
 
+from models.errors import PictureError
 from training.degradation import PRESETS, degrade
 from training.face_views import MIRRORED
 from training.faces import Faces
@@ -39,6 +40,8 @@ class RestorationDataset(Dataset[Batch]):
         self.references, self.reference_dropout, self.wrong_person = references, reference_dropout, wrong_person
         self.targets = faces.targets
         if references:
+            if any(file.landmarks is None for file in faces.files):
+                raise PictureError("references need landmarks: some of these pictures have none")
             # who has other pictures is drawn three times as often: they are what this stage is about
             several = [i for i in faces.targets if faces.others(i)]
             self.targets = faces.targets + several + several

@@ -36,7 +36,7 @@ def run(stage: str, config: Path, overrides: list[str]) -> None:
 def load_config(path: Path, model: type[TrainingConfig], overrides: list[str]) -> TrainingConfig:
     """Settings from YAML, checked; every mistake is one clear line."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise HonestFaceError(f"{path}: settings are a mapping of names to values")
         for override in overrides:
@@ -45,8 +45,8 @@ def load_config(path: Path, model: type[TrainingConfig], overrides: list[str]) -
                 raise HonestFaceError(f"--set takes KEY=VALUE, not {override!r}")
             values[name] = yaml.safe_load(value)
         return model.model_validate(values)
-    except (OSError, yaml.YAMLError) as error:
-        raise HonestFaceError(f"{path}: {error}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise HonestFaceError(f"{path}: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise HonestFaceError(f"{path}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ class TrainingConfig(BaseModel):
     weight_decay: float = 0.0
     gradient_clip: float = 1.0
     ema: float = 0.999
-    precision: str = "bf16"
+    precision: Literal["bf16", "fp32"] = "bf16"
     seed: int = 0
     workers: int = 1
     threads: int = 2

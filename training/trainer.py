@@ -18,9 +18,12 @@ from torch.utils.tensorboard import SummaryWriter
 from models.errors import HonestFaceError
 from training.stage import Batch, Stage, TrainingConfig
 
+#: Steps in a row whose gradients are not finite, before a run gives up; each leaves the weights as they are.
+MOST_SKIPPED = 20
+
 
 class TrainingError(HonestFaceError):
-    """A run that cannot go on: no finite loss, or a checkpoint of another network."""
+    """A run that cannot go on: no finite gradients, or a checkpoint of another network."""
 
 
 class NumberedSampler(Sampler[int]):
@@ -49,7 +52,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
         )
-        self.step = 0
+        self.step = self.skipped = 0
         self.average = {k: v.detach().clone() for k, v in _trained(stage.network).items()}
         config.run.mkdir(parents=True, exist_ok=True)
         self.checkpoint = config.run / "checkpoint.pt"
@@ -73,16 +76,10 @@ class Trainer:
         )
         started = saved = pictured = time.monotonic()
         first, shown = self.step, 0.0
-        bad = 0
         for batch in loader:
             losses = self._train_step(batch)
-            total = sum(losses.values())
-            if not math.isfinite(total):
-                bad += 1
-                if bad > 20:
-                    raise TrainingError(f"20 steps without a finite loss before step {self.step}: {losses}")
-            else:
-                bad = 0
+            if self.skipped > MOST_SKIPPED:
+                raise TrainingError(f"{self.skipped} steps without finite gradients before step {self.step}: {losses}")
             now = time.monotonic()
             if now - shown > 15:
                 shown = now
@@ -105,6 +102,8 @@ class Trainer:
         writer.close()
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
+        # what a step draws depends on its number alone: a resumed run repeats an uninterrupted one
+        torch.manual_seed(self.config.seed + self.step)
         network = self.stage.network
         network.train()
         rate = self.config.learning_rate * _schedule(self.step, self.config.warmup, self.config.steps)
@@ -118,6 +117,9 @@ class Trainer:
         if norm is None or torch.isfinite(norm):
             self.optimizer.step()
             self._update_average()
+            self.skipped = 0
+        else:
+            self.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return {name: float(loss.detach()) for name, loss in losses.items()}

@@ -77,6 +77,13 @@ def test_a_whole_picture_of_another_size_is_resized() -> None:
     np.testing.assert_allclose(five_points(face.landmarks.numpy()), FFHQ_512, atol=1.5)
 
 
+def test_resizing_moves_nothing() -> None:
+    ramp = np.abs(np.arange(200) - 99.5).astype(np.uint8)  # a mirror image of itself
+    picture = np.repeat(np.minimum(ramp[:, None], ramp[None])[:, :, None], 3, 2)
+    crop = whole_picture(analyzer(), picture).crop.astype(int)
+    assert np.abs(crop - crop[:, ::-1]).max() <= 1 and np.abs(crop - crop[::-1]).max() <= 1
+
+
 def test_a_whole_picture_must_be_square_and_more_than_a_dot() -> None:
     with pytest.raises(NoFaceError, match="square, the picture has 480x360"):
         whole_picture(analyzer(), photo())

@@ -16,7 +16,7 @@ from models.errors import WeightsError
 from models.face_detector import FaceDetectorConfig, FaceDetectorNetwork
 from models.honestface import HonestFaceConfig
 from models.identity_network import IdentityNetwork, IdentityNetworkConfig
-from models.import_osdface import import_osdface
+from models.import_osdface import import_osdface, vre_config_for
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
 from models.lora import adapter_state, add_adapters
 from models.one_step_diffusion import OneStepDiffusion, OneStepDiffusionConfig
@@ -189,6 +189,12 @@ def copy_with(path: Path, folder: Path, change: dict[str, Tensor | None]) -> Pat
     else:
         torch.save({"state_dict": state}, folder / path.name)
     return folder / path.name
+
+
+def test_the_papers_embedder_is_recognised_by_its_shapes() -> None:
+    with torch.device("meta"):
+        state = VisualRepresentationEmbedder(VREConfig.sd21()).state_dict()
+    assert vre_config_for(state, image_size=512) == VREConfig.sd21()
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_table_3a_within_half_a_per_cent(sd21: list[Component]) -> None:
         ("UNet", 865.911, 339.10),
         ("VAE encoder", 34.164, 541.15),
         ("VAE decoder", 49.490, 1240.08),
-        ("LoRA r=16 on the UNet, unmerged", 16.223, 12.01),
+        ("unmerged LoRA, r = 16", 16.223, 12.01),
         ("VRE encoder and codebook", 29.169, 99.47),
         ("VRE projection", 0.394, 0.03),
         ("iResNet-100, 4 references", 65.156, 4 * 12.09),

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -22,6 +21,7 @@ from models.face_detector import (
     cell_centres,
 )
 from models.geometry import transform_points, warp
+from training.components import save_component
 from training.degradation import PRESETS, degrade
 from training.face_views import relight
 from training.faces import labelled_pictures
@@ -154,7 +154,7 @@ class DetectorStage:
         return torch.cat(tiles, dim=2)
 
     def export(self, folder: Path) -> None:
-        save_file({k: v.contiguous() for k, v in self.network.state_dict().items()}, folder / "detector.safetensors")
+        save_component(self.network, folder / "detector.safetensors")
 
 
 def assign(boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:

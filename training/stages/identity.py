@@ -7,16 +7,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.geometry import ARCFACE_112, ARCFACE_SIZE, fit_similarity, five_points
 from models.identity_network import EmbeddedIdentityEncoder, IdentityNetwork, IdentityNetworkConfig
+from training.components import save_component
 from training.degradation import PRESETS, degrade
 from training.face_views import Jitter, random_view
 from training.faces import described_pictures, load_faces
 from training.images import to_image
+from training.restoration_data import aligned_face
 from training.stage import Batch, TrainingConfig
 from training.verification import Verification, verify
 
@@ -90,12 +91,10 @@ class IdentityStage:
         return None
 
     def export(self, folder: Path) -> None:
-        save_file({k: v.contiguous() for k, v in self.network.state_dict().items()}, folder / "identity.safetensors")
+        save_component(self.network, folder / "identity.safetensors")
 
     def _aligned(self, index: int, rng: np.random.Generator | None) -> Tensor:
-        picture = self.held_out.pixels(index)
-        if picture.shape[0] != 512:
-            picture = np.asarray(Image.fromarray(picture).resize((512, 512), Image.Resampling.BICUBIC))
+        picture, _ = aligned_face(self.held_out, index)
         if rng is not None:
             picture = degrade(picture, PRESETS["vqfr-v1"], rng)
         return to_image(picture)

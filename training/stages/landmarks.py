@@ -8,16 +8,17 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.geometry import FFHQ_512, fit_similarity, five_points
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig, soft_argmax
+from training.components import save_component
 from training.degradation import Degradation, degrade
 from training.face_views import Jitter, moved_landmarks, random_view
 from training.faces import labelled_pictures, load_faces
 from training.images import to_image
+from training.restoration_data import aligned_face
 from training.stage import Batch, TrainingConfig
 
 #: A fixed 8x degradation to report on, in the preset's 512 px.
@@ -89,7 +90,7 @@ class LandmarksStage:
         return torch.cat(tiles, dim=2)
 
     def export(self, folder: Path) -> None:
-        save_file({k: v.contiguous() for k, v in self.network.state_dict().items()}, folder / "landmarks.safetensors")
+        save_component(self.network, folder / "landmarks.safetensors")
 
     def _error(self, preset: Degradation | None) -> float:
         """Mean point error over the distance of the eyes' outer corners, in per cent, on aligned validation faces."""
@@ -103,9 +104,9 @@ class LandmarksStage:
     def _held_out(self, preset: Degradation | None, chosen: list[int]) -> tuple[Tensor, Tensor]:
         images, points = [], []
         for index in chosen:
-            picture, marks = self.held_out.pixels(index), self.held_out.files[index].landmarks
-            if marks is None:
+            if self.held_out.files[index].landmarks is None:
                 continue
+            picture, marks = aligned_face(self.held_out, index)
             if preset is not None:
                 picture = degrade(picture, preset, np.random.default_rng(index))
             small = F.interpolate(to_image(picture)[None], (256, 256), mode="bilinear", antialias=True)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder, PixelUnshuffleAutoencoderConfig
+from training.components import save_component
 from training.degradation import PRESETS, degrade
 from training.faces import Faces, load_faces
 from training.feature_distance import VGG16FeatureDistance
@@ -82,7 +82,7 @@ class VAEStage:
         return sheet(rows)
 
     def export(self, folder: Path) -> None:
-        save_file({k: v.contiguous() for k, v in self.network.state_dict().items()}, folder / "vae.safetensors")
+        save_component(self.network, folder / "vae.safetensors")
 
     def _held_out_images(self) -> Tensor:
         chosen = self.held_out.targets[:: max(1, len(self.held_out.targets) // 12)]

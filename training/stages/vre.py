@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.visual_representation_embedder import VisualRepresentationEmbedder, VREConfig
 from models.vqgan import Decoder
+from training.components import save_component
 from training.faces import load_faces
 from training.images import psnr, sheet
 from training.restoration_data import RestorationDataset
@@ -87,7 +87,7 @@ class DictionaryPair(nn.Module):
 def association_loss(hq: Tensor, lq: Tensor, temperature: Tensor) -> Tensor:
     """CLIP's symmetric cross-entropy between tokens `[B, P, D]` of the same place, over all positions of an image."""
     similarity = temperature.exp().clamp(max=100) * F.normalize(hq, dim=-1) @ F.normalize(lq, dim=-1).transpose(1, 2)
-    labels = torch.arange(similarity.shape[1]).expand(similarity.shape[:2])
+    labels = torch.arange(similarity.shape[1], device=similarity.device).expand(similarity.shape[:2])
     return (F.cross_entropy(similarity, labels) + F.cross_entropy(similarity.transpose(1, 2), labels)) / 2
 
 
@@ -139,5 +139,4 @@ class VREStage:
         return sheet(rows)
 
     def export(self, folder: Path) -> None:
-        state = self.network.lq.embedder.state_dict()
-        save_file({k: v.contiguous() for k, v in state.items()}, folder / "vre.safetensors")
+        save_component(self.network.lq.embedder, folder / "vre.safetensors")

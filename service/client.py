@@ -1,0 +1,190 @@
+"""A client of the service, in a synchronous and an asynchronous form.
+
+with Client("http://127.0.0.1:8000") as client:
+    client.restore("photo.jpg", references=["ref1.jpg", "ref2.jpg"]).save("restored.png")
+"""
+
+import asyncio
+import base64
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+Source = str | Path | bytes
+_LONGEST_PAUSE = 60.0
+
+
+class ServiceError(Exception):
+    """The service refused; `problem` is its RFC 9457 document."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(f"{status} {problem.get('title', '')}: {problem.get('detail', '')}")
+        self.status, self.problem = status, problem
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restored picture as a file's bytes, its media type, and what was done to each face."""
+
+    picture: bytes
+    media_type: str
+    faces: list[dict[str, Any]]
+    request_id: str
+
+    def save(self, path: str | Path) -> None:
+        """Writes the picture as it came."""
+        Path(path).write_bytes(self.picture)
+
+
+class _Calls:
+    """What both clients send and how they read the answers."""
+
+    def __init__(self, url: str, api_key: str | None, timeout: float, retries: int) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._how: dict[str, Any] = {"base_url": url, "headers": headers, "timeout": timeout}
+        self._timeout, self._retries = timeout, retries
+
+    def _restore(
+        self, image: Source, references: Sequence[Source], options: Mapping[str, object]
+    ) -> tuple[str, str, dict[str, Any]]:
+        files = [("image", _file(image)), *(("references", _file(each)) for each in references)]
+        # The service need not work on what we would no longer read.
+        headers = {"Accept": "application/json", "X-Request-Timeout": str(self._timeout)}
+        data = {name: str(value) for name, value in options.items() if value is not None}
+        return "POST", "/restore", {"files": files, "data": data, "headers": headers}
+
+    def _put(self, name: str, references: Sequence[Source]) -> tuple[str, str, dict[str, Any]]:
+        return "PUT", _set(name), {"files": [("references", _file(each)) for each in references]}
+
+    def _pause(self, response: httpx.Response, attempt: int) -> float | None:
+        """How long to wait before asking again; None when the answer stands."""
+        if response.status_code not in (429, 503) or attempt >= self._retries or "retry-after" not in response.headers:
+            return None
+        return min(float(response.headers["retry-after"]), _LONGEST_PAUSE)
+
+
+class Client(_Calls):
+    """Asks the service at `url`; waits and asks again up to `retries` times when it is busy (429, 503)."""
+
+    def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 60.0, retries: int = 3) -> None:
+        super().__init__(url, api_key, timeout, retries)
+        self._http = httpx.Client(**self._how)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def restore(self, image: Source, references: Sequence[Source] = (), **options: object) -> Restored:
+        """Restores a picture (a path or a file's bytes); `options` are those of POST /restore.
+
+        Raises:
+            ServiceError: the service refused.
+        """
+        return _restored(self._send(*self._restore(image, references, options)))
+
+    def put_references(self, name: str, references: Sequence[Source]) -> dict[str, Any]:
+        """Uploads references under a name, for `restore(..., reference_set=name)`."""
+        return _json(self._send(*self._put(name, references)))
+
+    def delete_references(self, name: str) -> None:
+        """Forgets uploaded references."""
+        self._send("DELETE", _set(name), {})
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that the service answers with."""
+        return list(_json(self._send("GET", "/models", {}))["models"])
+
+    def _send(self, method: str, path: str, how: dict[str, Any]) -> httpx.Response:
+        attempt = 0
+        while True:
+            response = self._http.request(method, path, **how)
+            pause = self._pause(response, attempt)
+            if pause is None:
+                return _checked(response)
+            time.sleep(pause)
+            attempt += 1
+
+
+class AsyncClient(_Calls):
+    """`Client` for asyncio."""
+
+    def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 60.0, retries: int = 3) -> None:
+        super().__init__(url, api_key, timeout, retries)
+        self._http = httpx.AsyncClient(**self._how)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def restore(self, image: Source, references: Sequence[Source] = (), **options: object) -> Restored:
+        """See `Client.restore`."""
+        return _restored(await self._send(*self._restore(image, references, options)))
+
+    async def put_references(self, name: str, references: Sequence[Source]) -> dict[str, Any]:
+        """See `Client.put_references`."""
+        return _json(await self._send(*self._put(name, references)))
+
+    async def delete_references(self, name: str) -> None:
+        """See `Client.delete_references`."""
+        await self._send("DELETE", _set(name), {})
+
+    async def models(self) -> list[dict[str, Any]]:
+        """See `Client.models`."""
+        return list(_json(await self._send("GET", "/models", {}))["models"])
+
+    async def _send(self, method: str, path: str, how: dict[str, Any]) -> httpx.Response:
+        attempt = 0
+        while True:
+            response = await self._http.request(method, path, **how)
+            pause = self._pause(response, attempt)
+            if pause is None:
+                return _checked(response)
+            await asyncio.sleep(pause)
+            attempt += 1
+
+
+def _file(source: Source) -> tuple[str, bytes]:
+    # The service has no use for a file's name, so it never leaves this machine.
+    return "file", source if isinstance(source, bytes) else Path(source).read_bytes()
+
+
+def _set(name: str) -> str:
+    return f"/reference-sets/{quote(name, safe='')}"
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.is_success:
+        return response
+    is_problem = response.headers.get("content-type", "").startswith("application/problem+json")
+    raise ServiceError(response.status_code, response.json() if is_problem else {"detail": response.text[:200]})
+
+
+def _json(response: httpx.Response) -> dict[str, Any]:
+    document: dict[str, Any] = response.json()
+    return document
+
+
+def _restored(response: httpx.Response) -> Restored:
+    document = _json(response)
+    picture = document["picture"]
+    return Restored(
+        base64.b64decode(picture["base64"]), picture["media_type"], document["faces"], document["request_id"]
+    )

@@ -1,0 +1,78 @@
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.client import AsyncClient, Client, Restored, ServiceError
+from service.keys import hash_key
+from tests.service.running import ANNA_PHOTO, EMPTY_PHOTO, Running, pixels_of, running
+
+
+@pytest.fixture(scope="module")
+def toy() -> Iterator[Running]:
+    with running(api_keys=(hash_key("key"),)) as service:
+        yield service
+
+
+def test_restores_from_paths_and_bytes(toy: Running, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(ANNA_PHOTO)
+    with Client(toy.url, api_key="key") as client:
+        restored = client.restore(photo, references=[ANNA_PHOTO, str(photo)], strength=0.5, format="webp", seed=None)
+        restored.save(tmp_path / "out.webp")
+        assert restored.media_type == "image/webp"
+        assert pixels_of((tmp_path / "out.webp").read_bytes()).shape == (360, 480, 3)
+        assert len(restored.faces[0]["report"]["references"]) == 2
+        assert client.models()[0]["bundle"] == "toy"
+
+
+def test_reference_sets(toy: Running) -> None:
+    with Client(toy.url, api_key="key") as client:
+        assert client.put_references("album.1", [ANNA_PHOTO])["references"] == 1
+        assert client.restore(ANNA_PHOTO, reference_set="album.1").faces[0]["report"]["chosen_reference"] == 0
+        client.delete_references("album.1")
+        with pytest.raises(ServiceError) as caught:
+            client.restore(ANNA_PHOTO, reference_set="album.1")
+        assert caught.value.status == 404
+
+
+def test_problems_are_told(toy: Running) -> None:
+    with Client(toy.url, api_key="key") as client, pytest.raises(ServiceError, match="no face") as caught:
+        client.restore(EMPTY_PHOTO)
+    assert caught.value.problem["type"] == "urn:honestface:problem:no-face"
+    with Client(toy.url, api_key="other") as client, pytest.raises(ServiceError, match="401"):
+        client.models()
+
+
+def test_waits_when_the_service_is_busy(toy: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        toy.service.admission.draining = len(pauses) < 2
+
+    toy.service.admission.draining = True
+    monkeypatch.setattr("service.client.time.sleep", sleep)
+    with Client(toy.url, api_key="key") as client:
+        assert client.restore(ANNA_PHOTO).faces
+        assert pauses == [5.0, 5.0]
+        toy.service.admission.draining = True
+    with Client(toy.url, api_key="key", retries=0) as client, pytest.raises(ServiceError, match="503"):
+        client.restore(ANNA_PHOTO)
+    toy.service.admission.draining = False
+
+
+def test_the_asynchronous_client(toy: Running) -> None:
+    async def ask() -> list[Restored]:
+        async with AsyncClient(toy.url, api_key="key") as client:
+            await client.put_references("set", [ANNA_PHOTO])
+            with pytest.raises(ServiceError):
+                await client.restore(EMPTY_PHOTO)
+            both = await asyncio.gather(*(client.restore(ANNA_PHOTO, reference_set="set") for _ in range(2)))
+            await client.delete_references("set")
+            assert (await client.models())[0]["profile"] == "tiny"
+            return both
+
+    first, second = asyncio.run(ask())
+    assert first.picture == second.picture
