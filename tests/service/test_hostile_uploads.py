@@ -1,11 +1,9 @@
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import psutil
 import pytest
 
@@ -23,17 +21,13 @@ def toy() -> Iterator[Running]:
 
 @pytest.mark.slow
 def test_thousands_of_hostile_uploads_are_refused_or_restored(toy: Running) -> None:
-    local = threading.local()
-
     def send(indexed: tuple[int, tuple[str, bytes]]) -> tuple[int, str]:
         index, (what, data) = indexed
-        if not hasattr(local, "client"):
-            local.client = httpx.Client(base_url=toy.url, timeout=60)
         kind = random.Random(index).choice(["image/png", "image/jpeg", "text/html", "application/octet-stream"])
         name = "references" if index % 5 == 0 else "image"
         files = [(name, ("x", data, kind))] + ([("image", ("x", ANNA_PHOTO))] if name == "references" else [])
         started = time.monotonic()
-        response = local.client.post("/restore", files=files)
+        response = toy.client.post("/restore", files=files)
         assert response.status_code == 200 or response.json()["detail"], what
         assert time.monotonic() - started < 30, what
         return response.status_code, what
