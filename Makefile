@@ -34,7 +34,8 @@ format: $(DEV) ## format the code
 	$(BIN)/ruff check --fix .
 
 bench: $(BENCH) ## every figure that the README quotes
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.service
 
 clean: ## remove the environment, caches and build results
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -60,6 +61,6 @@ $(DEV): $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(CORE) $(DEMO)
 
-$(BENCH): $(DEV)
+$(BENCH): $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	@touch $@
+	@touch $@ $(CORE) $(DEMO) $(DEV)

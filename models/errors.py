@@ -23,3 +23,7 @@ class BundleError(HonestFaceError):
 
 class WeightsError(HonestFaceError):
     """A weight file whose keys or shapes do not fit the network; the message names them."""
+
+
+class ReferencesError(HonestFaceError):
+    """References for a model that was built without an identity embedder."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from models import colour_fix
 from models.aligned_face import AlignedFace, align, find_faces, to_network, to_pixels, whole_picture
 from models.colour_fix import ColourFix
-from models.errors import NoFaceError
+from models.errors import NoFaceError, ReferencesError
 from models.face_analyzer import FaceAnalyzer
 from models.geometry import Pixels, invert_affine, warp
 from models.honesty_report import HonestyReport, honesty_report
@@ -37,6 +37,9 @@ class Generated(Protocol):
 
 class FaceGenerator(Protocol):
     """The generator G(x_L, R) as the restorer calls it: `models.honestface.HonestFace` or an exported form of it."""
+
+    @property
+    def takes_references(self) -> bool: ...
 
     def __call__(
         self,
@@ -128,7 +131,10 @@ class FaceRestorer:
 
         Raises:
             NoFaceError: a picture shows no face; the message names it.
+            ReferencesError: the generator takes none.
         """
+        if pictures and not self.generator.takes_references:
+            raise ReferencesError("this bundle has no identity embedder: it restores without references only")
         references = []
         for index, picture in enumerate(pictures):
             try:

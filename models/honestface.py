@@ -88,6 +88,11 @@ class HonestFace(nn.Module):
         self.fusion = FeatureFusion()
         self.diffusion = OneStepDiffusion(config.diffusion)
 
+    @property
+    def takes_references(self) -> bool:
+        """Whether it has an identity embedder; OSDFace's weights alone have none."""
+        return self.identity_embedder is not None
+
     def forward(
         self,
         lq: Tensor,

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from models.errors import GeometryError, HonestFaceError, NoFaceError, PictureError
+from models.errors import GeometryError, HonestFaceError, NoFaceError, PictureError, ReferencesError
 from models.face_restorer import FaceJob, Options, Prepared
 from models.geometry import Pixels
 from models.picture import (
@@ -237,7 +237,7 @@ def _kind_of(error: HonestFaceError, is_reference: bool) -> problems.Kind:
             return problems.UNSUPPORTED_MEDIA_TYPE
         case PictureTooLargeError():
             return problems.PICTURE_TOO_LARGE
-        case PictureError() | NoFaceError() | GeometryError() if is_reference:
+        case PictureError() | NoFaceError() | GeometryError() | ReferencesError() if is_reference:
             return problems.INVALID_REFERENCE
         case PictureError():
             return problems.INVALID_PICTURE

@@ -1,4 +1,4 @@
-"""A generator of the real classes with few channels, for pictures of 64 px: everything that TINY has, in milliseconds."""
+"""A generator of the real classes with few channels, for pictures of 64 px: all that TINY has, in milliseconds."""
 
 from collections.abc import Sequence
 from dataclasses import replace

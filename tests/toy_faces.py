@@ -160,6 +160,7 @@ class ToyGenerator:
 
     gain: float = 0.2
     batches: list[int] = field(default_factory=list)
+    takes_references: bool = True
 
     def __call__(
         self,

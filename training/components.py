@@ -22,7 +22,8 @@ def load_component(module: nn.Module, path: Path) -> None:
         state = load_file(path)
     except SafetensorError as error:
         raise WeightsError(f"{path} cannot be read: {error}") from None
-    load_exactly(module, state, str(path))
+    # copies: the loaded tensors are the mapped file itself, which a later export may write over
+    load_exactly(module, {key: value.clone() for key, value in state.items()}, str(path))
 
 
 def save_component(module: nn.Module, path: Path) -> None:

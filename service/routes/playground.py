@@ -8,6 +8,7 @@ from starlette.responses import FileResponse
 from service.problems import NOT_FOUND, Problem
 
 _FOLDER = Path(__file__).parent.parent / "playground"
+_PARTS = {path.name: path for path in _FOLDER.iterdir() if path.suffix in (".js", ".css")}
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -29,8 +30,7 @@ async def page() -> FileResponse:
 
 @router.get("/playground/{name}")
 async def part(name: str) -> FileResponse:
-    """The page's script and style."""
-    known = {"playground.js", "playground.css"}
-    if name not in known:
+    """The page's scripts and style."""
+    if name not in _PARTS:
         raise Problem(NOT_FOUND, "the page has no such part")
-    return FileResponse(_FOLDER / name, headers=_HEADERS)
+    return FileResponse(_PARTS[name], headers=_HEADERS)

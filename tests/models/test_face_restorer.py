@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from models.aligned_face import to_pixels
-from models.errors import NoFaceError
+from models.errors import NoFaceError, ReferencesError
 from models.face_restorer import FaceRestorer, Options
 from models.picture import Picture
 from tests.toy_faces import ANNA, BEN, CARL, ToyGenerator, analyzer, photo
@@ -94,6 +94,13 @@ def test_a_reference_without_a_face_is_named() -> None:
         restorer().prepare_references(pictures)
     with pytest.raises(NoFaceError, match=r"^b\.jpg: no face"):
         restorer().prepare_references(pictures, names=["a.jpg", "b.jpg"])
+
+
+def test_a_model_without_identity_embedder_refuses_references() -> None:
+    restorer = FaceRestorer(ToyGenerator(takes_references=False), analyzer())
+    assert restorer.prepare_references([]) == []
+    with pytest.raises(ReferencesError, match="without references only"):
+        restorer.prepare_references([picture_of(ANNA)])
 
 
 def test_no_face_is_an_error() -> None:

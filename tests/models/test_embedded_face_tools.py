@@ -1,0 +1,44 @@
+import numpy as np
+import torch
+from torch import nn
+
+from models.embedded_face_tools import FaceToolsConfig, build_face_tools
+from models.face_detector import FaceDetectorConfig
+from models.identity_network import IdentityNetworkConfig
+from models.iresnet import IResNetConfig
+from models.landmark_network import LandmarkNetworkConfig
+
+SMALL = FaceToolsConfig(
+    detector=FaceDetectorConfig(widths=(8, 8, 8, 8), neck=8),
+    landmarks=LandmarkNetworkConfig(size=64, widths=(8, 8, 8, 8)),
+    identity=IdentityNetworkConfig(widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), embedding=8),
+)
+
+
+def test_every_network_is_filled_frozen_and_in_evaluation_mode() -> None:
+    filled: dict[str, nn.Module] = {}
+    analyzer = build_face_tools(SMALL, 60.0, filled.__setitem__)
+    assert list(filled) == ["detector", "landmarks", "identity"]
+    for network in filled.values():
+        assert not network.training and not any(p.requires_grad for p in network.parameters())
+    assert analyzer.matching_angle == 60.0
+    assert [tool.name for tool in (analyzer.detector, analyzer.landmark_detector, analyzer.identity_encoder)] == [
+        "embedded face detector",
+        "embedded landmark network, 68 points",
+        "embedded identity network, 8-d",
+    ]
+
+
+def test_the_three_tools_answer() -> None:
+    analyzer = build_face_tools(SMALL, 60.0, lambda name, network: None)
+    faces = torch.zeros(2, 3, 512, 512)
+    assert analyzer.detector.detect(np.zeros((64, 64, 3), np.uint8)) == []
+    assert analyzer.landmark_detector.landmarks(faces).points.shape == (2, 68, 2)
+    assert analyzer.identity_encoder.embed(faces).shape == (2, analyzer.identity_encoder.width) == (2, 8)
+
+
+def test_an_imported_arcface_takes_the_place_of_the_embedded_network() -> None:
+    config = FaceToolsConfig(identity=IResNetConfig((1, 1, 1, 1), channels=(4, 4, 4, 4), width=16))
+    analyzer = build_face_tools(config, 70.0, lambda name, network: None)
+    assert analyzer.identity_encoder.name == "iResNet-10, 16-d"
+    assert analyzer.identity_encoder.width == 16

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.face_detector import (
+    EmbeddedFaceDetector,
+    FaceDetectorConfig,
+    FaceDetectorNetwork,
+    box_overlap,
+    cell_centres,
+    suppress_overlaps,
+)
+
+SMALL = FaceDetectorConfig(widths=(8, 8, 8, 8), neck=8)
+
+
+def network_that_fires(config: FaceDetectorConfig = SMALL) -> FaceDetectorNetwork:
+    """Every cell of stride 32 sees a face of 64 px around its centre, the others see none."""
+    network = FaceDetectorNetwork(config)
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    for level, score in enumerate((-9.0, -9.0, 3.0)):
+        network.head[level][-1].bias.data[0] = score
+    return network.requires_grad_(False)
+
+
+class FixedNetwork(FaceDetectorNetwork):
+    """Answers with given scores and boxes, whatever it sees."""
+
+    def __init__(self, logits: list[float], boxes: list[tuple[float, ...]]) -> None:
+        super().__init__(SMALL)
+        self.answer = torch.tensor([logits]), torch.tensor([boxes])
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.seen.append(images)
+        return self.answer
+
+
+def test_all_cells_of_three_strides() -> None:
+    scores, boxes = network_that_fires()(torch.zeros(2, 3, 64, 96))
+    cells = 8 * 12 + 4 * 6 + 2 * 3
+    assert scores.shape == (2, cells) and boxes.shape == (2, cells, 4)
+    assert (scores[:, -6:] == 3).all() and (scores[:, :-6] == -9).all()
+    assert boxes[0, -6].tolist() == [-16, -16, 48, 48]
+    assert boxes[0, -1].tolist() == [48, 16, 112, 80]
+    assert boxes[0, 0].tolist() == [-4, -4, 12, 12]
+
+
+def test_an_untrained_network_sees_no_face() -> None:
+    torch.manual_seed(0)
+    picture = np.random.default_rng(0).integers(0, 256, (100, 140, 3), dtype=np.uint8)
+    assert EmbeddedFaceDetector(FaceDetectorNetwork(FaceDetectorConfig()), "untrained").detect(picture) == []
+
+
+def test_cell_centres_go_row_by_row() -> None:
+    assert cell_centres(2, 3, 8).tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12]]
+
+
+def test_boxes_are_in_the_pixels_of_the_picture() -> None:
+    detector = EmbeddedFaceDetector(network_that_fires(), "all")
+    assert [found.box for found in detector.detect(np.zeros((32, 32, 3), np.uint8))] == [(-16, -16, 48, 48)]
+    shrunk = EmbeddedFaceDetector(network_that_fires(FaceDetectorConfig((8,) * 4, 8, long_side=64)), "all")
+    boxes = [found.box for found in shrunk.detect(np.zeros((128, 256, 3), np.uint8))]
+    assert sorted(boxes) == [(-64, -64, 192, 192), (64, -64, 320, 192)]
+    assert all(isinstance(value, float) for box in boxes for value in box)
+
+
+@pytest.mark.parametrize(("overlap", "kept"), [(0.35, 4), (0.3, 2), (0.1, 1)])
+def test_neighbours_that_overlap_too_much_are_dropped(overlap: float, kept: int) -> None:
+    config = FaceDetectorConfig((8,) * 4, 8, overlap=overlap)
+    detector = EmbeddedFaceDetector(network_that_fires(config), "all")
+    found = detector.detect(np.zeros((64, 64, 3), np.uint8))
+    assert len(found) == kept
+    assert all(face.score == pytest.approx(torch.tensor(3.0).sigmoid().item()) for face in found)
+
+
+def test_the_most_confident_comes_first_and_the_doubtful_is_left_out() -> None:
+    boxes = [(0.0, 0.0, 10.0, 10.0), (20.0, 0.0, 30.0, 10.0), (40.0, 0.0, 50.0, 10.0), (1.0, 0.0, 11.0, 10.0)]
+    found = EmbeddedFaceDetector(FixedNetwork([1.0, 4.0, -0.1, 0.5], boxes), "fixed").detect(
+        np.zeros((64, 64, 3), np.uint8)
+    )
+    assert [face.box for face in found] == [boxes[1], boxes[0]]
+    assert found[0].score > found[1].score > 0.5
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"), [((1, 1), (32, 32)), ((33, 64), (64, 64)), ((2000, 3), (640, 32)), ((500, 1000), (320, 640))]
+)
+def test_any_size_is_shrunk_and_padded_to_whole_cells(size: tuple[int, int], seen: tuple[int, int]) -> None:
+    network = FixedNetwork([-5.0], [(0.0, 0.0, 1.0, 1.0)])
+    assert EmbeddedFaceDetector(network, "fixed").detect(np.full((*size, 3), 255, np.uint8)) == []
+    assert network.seen[0].shape == (1, 3, *seen)
+    assert float(network.seen[0].max()) == 1.0
+
+
+def test_overlap_of_boxes() -> None:
+    box = np.array([0, 0, 10, 10], np.float32)
+    others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [2, 2, 4, 4], [3, 3, 3, 3]], np.float32)
+    assert box_overlap(box, others) == pytest.approx([1, 1 / 3, 0, 0.04, 0])
+
+
+def test_suppression_keeps_the_better_box() -> None:
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [9, 0, 19, 10], [30, 0, 40, 10]], np.float32)
+    assert suppress_overlaps(boxes, 0.35) == [0, 2, 3]
+    assert suppress_overlaps(boxes[:0], 0.35) == []

@@ -1,0 +1,148 @@
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.service.running import ANNA_PHOTO, EMPTY_PHOTO, Running, file_of, pixels_of, running
+from tests.toy_faces import ANNA, BEN, photo
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def toy() -> Iterator[Running]:
+    with running() as service:
+        yield service
+
+
+def test_the_page_and_its_parts_come_with_a_policy_that_keeps_to_this_host(toy: Running) -> None:
+    for path in ("/", "/playground/playground.js", "/playground/playground.css"):
+        response = toy.client.get(path)
+        assert response.status_code == 200
+        policy = response.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
+    assert "<script>" not in toy.client.get("/").text
+
+
+@pytest.mark.parametrize("name", ["index.html", "..%2fsettings.py", "%2e%2e%2fapp.py", "nothing.js"])
+def test_nothing_else_is_served(toy: Running, name: str) -> None:
+    assert toy.client.get(f"/playground/{name}").status_code == 404
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(toy: Running, browser: "Browser") -> "Iterator[Page]":
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith((toy.url, "blob:", "data:")) else complaints.append(r.url))
+    page.goto(toy.url)
+    page.wait_for_selector(".badge.ready")
+    yield page
+    page.close()
+    # The browser logs a refused request as an error of its own.
+    assert not [text for text in complaints if "status of 422" not in text]
+
+
+def save(folder: Path, name: str, data: bytes) -> str:
+    (folder / name).write_bytes(data)
+    return str(folder / name)
+
+
+def test_a_photograph_is_restored_and_compared(page: "Page", tmp_path: Path) -> None:
+    two = file_of(photo(((120.0, 120.0), 200.0, ANNA), ((350.0, 130.0), 160.0, BEN)))
+    page.set_input_files("#photo", save(tmp_path, "photo.png", two))
+    references = [save(tmp_path, "one.png", ANNA_PHOTO), save(tmp_path, "two.png", ANNA_PHOTO)]
+    page.set_input_files("#references", references)
+    assert page.locator("#references-list li").count() == 2
+    page.click("[aria-label='Remove two.png']")
+    page.click("summary")
+    page.select_option("#faces", "all")
+    page.click("#restore")
+    page.wait_for_selector("#shown:not([hidden])")
+    assert "2 faces restored" in page.inner_text("#status")
+    assert page.locator(".face").count() == 2
+    assert "look like one person" in page.inner_text(".face >> nth=0")
+    assert "No reference was used" in page.inner_text(".face >> nth=1")
+    assert page.locator("#overlay circle").count() == 2 * 68
+    assert not page.locator("#overlay").is_visible()
+    page.check("#landmarks")
+    assert page.locator("#overlay").is_visible()
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == "restored.png"
+    assert pixels_of(Path(download.value.path()).read_bytes()).shape == (360, 480, 3)
+
+
+def test_the_slider_follows_keys_and_pointer(page: "Page", tmp_path: Path) -> None:
+    page.set_input_files("#photo", save(tmp_path, "photo.png", ANNA_PHOTO))
+    page.focus("#restore")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#shown:not([hidden])")
+
+    def edge() -> str:
+        return str(page.evaluate("document.querySelector('#stage').style.getPropertyValue('--edge')"))
+
+    assert edge() == "50%"
+    page.focus("#slider")
+    page.keyboard.press("End")
+    assert edge() == "100%"
+    frame = page.locator("#stage").bounding_box()
+    assert frame is not None
+    page.mouse.click(frame["x"] + frame["width"] / 4, frame["y"] + 5)
+    assert float(edge().removesuffix("%")) == pytest.approx(25, abs=1)
+
+
+def test_a_refusal_is_told_in_words_and_the_page_goes_on(page: "Page", tmp_path: Path) -> None:
+    page.set_input_files("#photo", save(tmp_path, "empty.png", EMPTY_PHOTO))
+    page.click("#restore")
+    page.wait_for_selector("#error:not(:empty)")
+    assert page.inner_text("#error") == "No face was found."
+    page.set_input_files("#photo", save(tmp_path, "photo.png", ANNA_PHOTO))
+    page.click("#restore")
+    page.wait_for_selector("#shown:not([hidden])")
+    assert page.inner_text("#error") == ""
+
+
+def test_everything_can_be_reached_and_is_named(page: "Page", tmp_path: Path) -> None:
+    page.set_input_files("#photo", save(tmp_path, "photo.png", ANNA_PHOTO))
+    page.click("#restore")
+    page.wait_for_selector("#shown:not([hidden])")
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll("button, input, select, a[href], canvas, img, svg.chart")]
+        .filter((e) => !(e.labels?.length || e.getAttribute("aria-label") || e.alt || e.textContent.trim()))
+        .map((e) => e.outerHTML)"""
+    )
+    assert unnamed == []
+    reached = set()
+    page.evaluate("document.activeElement.blur()")
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id"))
+    assert {"photo", "references", "restore", "slider", "landmarks", "actual", "download"} <= reached
+
+
+def test_a_phone_needs_no_sideways_scrolling(page: "Page", tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.set_input_files("#photo", save(tmp_path, "photo.png", ANNA_PHOTO))
+    page.set_input_files("#references", save(tmp_path, "one.png", ANNA_PHOTO))
+    page.click("#restore")
+    page.wait_for_selector("#shown:not([hidden])")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
