@@ -162,7 +162,8 @@ def _load_component(
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from None
-    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
+    # copies: the loaded tensors are the mapped file itself, which somebody may replace while we run
+    state = {k: v.to(dtype, copy=True) if v.is_floating_point() else v.clone() for k, v in state.items()}
     try:
         load_exactly(module, state, str(path))
     except WeightsError as error:

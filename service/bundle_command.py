@@ -40,10 +40,8 @@ def show(folder: Folder = None) -> None:
     about = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         about.add_row(name, escape(str(value)))
-    files = Table("file", "bytes", "sha256", box=None, pad_edge=False)
+    Console(soft_wrap=True).print(about)
+    print()
+    # Plain lines in the form of sha256sum, so that `sha256sum --check` takes them.
     for name, file in manifest.files.items():
-        files.add_row(escape(name), str(file.bytes), file.sha256)
-    console = Console(soft_wrap=True)
-    console.print(about)
-    console.print()
-    console.print(files)
+        print(f"{file.sha256}  {name}")

@@ -67,7 +67,7 @@ def test_boxes_are_in_the_pixels_of_the_picture() -> None:
     assert all(isinstance(value, float) for box in boxes for value in box)
 
 
-@pytest.mark.parametrize(("overlap", "kept"), [(0.35, 4), (0.3, 2), (0.1, 1)])
+@pytest.mark.parametrize(("overlap", "kept"), [(0.5, 4), (0.3, 2), (0.1, 1)])
 def test_neighbours_that_overlap_too_much_are_dropped(overlap: float, kept: int) -> None:
     config = FaceDetectorConfig((8,) * 4, 8, overlap=overlap)
     detector = EmbeddedFaceDetector(network_that_fires(config), "all")
@@ -105,3 +105,8 @@ def test_suppression_keeps_the_better_box() -> None:
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [9, 0, 19, 10], [30, 0, 40, 10]], np.float32)
     assert suppress_overlaps(boxes, 0.35) == [0, 2, 3]
     assert suppress_overlaps(boxes[:0], 0.35) == []
+
+
+def test_a_box_inside_a_better_one_is_dropped() -> None:
+    boxes = np.array([[0, 0, 100, 100], [40, 60, 60, 80]], np.float32)
+    assert suppress_overlaps(boxes, 0.5) == [0]

@@ -67,7 +67,7 @@ def test_references_reach_the_right_image_of_a_batch(network: HonestFace) -> Non
         for index, own in enumerate(([a], [b, c])):
             one = slice(index, index + 1)
             alone = network(lq[one], pack(own), landmarks(2)[one], identities(2)[one])
-            assert torch.allclose(together.restored[one], alone.restored, atol=1e-5)
+            assert torch.allclose(together.restored[one], alone.restored, atol=1e-4)
 
 
 def test_the_order_of_references_does_not_matter(network: HonestFace) -> None:

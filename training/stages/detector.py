@@ -51,8 +51,10 @@ class SceneDataset(Dataset[Batch]):
         rng = np.random.default_rng((self.config.seed, number))
         size = self.config.canvas
         scene = self._background(rng)
+        for _ in range(rng.integers(0, 6)):
+            self._distract(scene, rng)
         boxes = np.full((MOST_FACES, 4), np.nan, dtype=np.float32)
-        columns, rows = ((0, 0), (1, 1), (2, 1), (2, 2))[rng.choice(4, p=[0.08, 0.42, 0.25, 0.25])]
+        columns, rows = ((0, 0), (1, 1), (2, 1), (2, 2))[rng.choice(4, p=[0.2, 0.4, 0.2, 0.2])]
         for row in range(rows):
             for column in range(columns):
                 area = (column * size // columns, row * size // rows, size // columns, size // rows)
@@ -77,6 +79,25 @@ class SceneDataset(Dataset[Batch]):
         patch = picture[:top] if rng.random() < 0.5 else picture[:, :left]
         size = (self.config.canvas, self.config.canvas)
         return np.array(Image.fromarray(patch).resize(size, Image.Resampling.BILINEAR))
+
+    def _distract(self, scene: Pixels, rng: np.random.Generator) -> None:
+        """Paint what is no face: clothes, hair, flags, or a part of a face too small to be one, at any size."""
+        path, marks = self.photos[rng.integers(len(self.photos))]
+        picture = self._photo(path)
+        low, high = marks.min(0), marks.max(0)
+        for _ in range(10):
+            side = int(np.exp(rng.uniform(np.log(20), np.log(0.7 * min(picture.shape[:2])))))
+            left, top = rng.integers(0, picture.shape[1] - side), rng.integers(0, picture.shape[0] - side)
+            shared = np.clip(np.minimum(high, (left + side, top + side)) - np.maximum(low, (left, top)), 0, None).prod()
+            if shared < 0.15 * (high - low).prod():
+                break
+        else:
+            return
+        size = int(np.exp(rng.uniform(np.log(24), np.log(scene.shape[0]))))
+        patch = Image.fromarray(picture[top : top + side, left : left + side]).resize((size, size))
+        pixels = np.rot90(np.asarray(patch), rng.integers(4))
+        x, y = rng.integers(0, scene.shape[0] - size + 1, 2)
+        scene[y : y + size, x : x + size] = pixels
 
     def _place(self, scene: Pixels, area: tuple[int, int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
         """Paint a photograph into an area of the scene, its face at a random size and place; gives the face's box."""

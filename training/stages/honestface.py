@@ -134,7 +134,7 @@ class HonestFaceStage:
     def _restore(self, mode: str, count: int = 24) -> Tensor:
         """Held-out inputs restored without references, with the person's own, or with the next sample's."""
         restored = []
-        for index in range(count):
+        for index in range(min(count, len(self.held_out["lq"]))):
             sample = {key: value[index : index + 1] for key, value in self.held_out.items()}
             if mode == "wrong":
                 other = (index + 1) % len(self.held_out["lq"])

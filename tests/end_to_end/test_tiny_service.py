@@ -1,0 +1,151 @@
+"""The service as users start it, on the embedded bundle, over HTTP, with real photographs."""
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.data import astronaut
+
+ROOT = Path(__file__).parents[2]
+
+
+def encoded(pixels: NDArray[np.uint8], format: str = "JPEG", **how: object) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, format, **how)
+    return out.getvalue()
+
+
+def pixels_of(data: bytes) -> NDArray[np.float64]:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float64)
+
+
+ORIGINAL = np.ascontiguousarray(astronaut())
+PHOTO = encoded(
+    np.asarray(Image.fromarray(ORIGINAL).resize((171, 171), Image.Resampling.BOX).resize((512, 512))), quality=60
+)
+REFERENCE = encoded(np.ascontiguousarray(ORIGINAL[:320, 60:400][:, ::-1]), quality=95)
+SIX = files("insightface").joinpath("data/images/t1.jpg").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[httpx.Client]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HONESTFACE_")}
+    command = [sys.executable, "honestface.py", "serve", "--port", str(port)]
+    with (
+        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client,
+    ):
+        try:
+            end = time.monotonic() + 120
+            while not ready(client):
+                assert process.poll() is None and time.monotonic() < end
+                time.sleep(0.2)
+            yield client
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+def ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_photograph_with_a_reference(service: httpx.Client) -> None:
+    parts = [("image", PHOTO), ("references", REFERENCE)]
+    document = service.post(
+        "/restore", files=parts, data={"diagnostics": "full"}, headers={"accept": "application/json"}
+    ).json()
+    (face,) = document["faces"]
+    x0, y0, x1, y1 = face["box"]
+    assert x0 < 225 < x1 and y0 < 115 < y1, "her nose is there"
+    assert face["report"]["references"][0]["wrong_person"] in (False, None)
+    assert face["report"]["identity_angle"]["value"] < 90
+    assert document["model"]["profile"] == "tiny"
+
+
+def test_only_the_face_changes(service: httpx.Client) -> None:
+    before, after = (
+        pixels_of(PHOTO),
+        pixels_of(service.post("/restore", files={"image": PHOTO}, data={"format": "png"}).content),
+    )
+    assert np.array_equal(before[400:], after[400:])
+    assert np.abs(before[80:160, 190:260] - after[80:160, 190:260]).mean() > 0.5
+
+
+def test_strength_moves_from_the_input_to_the_restored_face(service: httpx.Client) -> None:
+    def restored(strength: float) -> NDArray[np.float64]:
+        data = {"format": "png", "strength": str(strength), "color_fix": "none"}
+        return pixels_of(service.post("/restore", files={"image": PHOTO}, data=data).content)
+
+    none, half, full = (restored(strength) for strength in (0.0, 0.5, 1.0))
+    assert np.abs(half - none).mean() < np.abs(full - none).mean()
+
+
+def test_six_faces(service: httpx.Client) -> None:
+    document = service.post(
+        "/restore", files={"image": SIX}, data={"faces": "all"}, headers={"accept": "application/json"}
+    ).json()
+    assert len(document["faces"]) == 6
+
+
+def test_concurrent_requests_answer_what_each_would_alone(service: httpx.Client) -> None:
+    def ask(index: int) -> bytes:
+        parts = [("image", PHOTO if index % 2 else SIX)] + [("references", REFERENCE)] * (index % 3)
+        data = {"format": "png", "strength": str(1 - index / 10)}
+        response = service.post("/restore", files=parts, data=data)
+        assert response.status_code == 200, response.text
+        return response.content
+
+    alone = [ask(index) for index in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(4))) == alone
+
+
+def test_the_command_line_and_the_service_agree(service: httpx.Client, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(PHOTO)
+    (tmp_path / "reference.jpg").write_bytes(REFERENCE)
+    command = [
+        sys.executable,
+        str(ROOT / "honestface.py"),
+        "restore",
+        "photo.jpg",
+        "-r",
+        "reference.jpg",
+        "-o",
+        "out.png",
+    ]
+    subprocess.run([*command, "--device", "cpu"], cwd=tmp_path, check=True, timeout=120)
+    parts = [("image", PHOTO), ("references", REFERENCE)]
+    answer = service.post("/restore", files=parts, data={"format": "png"}).content
+    difference = np.abs(pixels_of(answer) - pixels_of((tmp_path / "out.png").read_bytes()))
+    # The device thread and the command may sum with different numbers of threads.
+    assert difference.max() <= 1
+
+
+def test_demo(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "honestface.py"), "demo", "--out", str(tmp_path / "demo")]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    assert "only one of her" in told
+    before, after = (Image.open(tmp_path / "demo" / name) for name in ("degraded.jpg", "restored.png"))
+    assert before.size == after.size == (512, 512)
+    assert (tmp_path / "demo" / "before-after.png").is_file() and (tmp_path / "demo" / "report.json").is_file()

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
+from tests.toy_faces import TEMPLATE
+from tests.training.one_step import one_step
+from training.components import load_component
+from training.stages.landmarks import LandmarksConfig, LandmarksStage, gaussian_heatmaps
+
+
+@pytest.fixture(scope="module")
+def stage(face_folder: Path) -> LandmarksStage:
+    torch.manual_seed(0)
+    return LandmarksStage(LandmarksConfig(data=face_folder, extra=(face_folder,), run=face_folder, steps=1, batch=2))
+
+
+def test_all_labelled_pictures_are_used(stage: LandmarksStage) -> None:
+    assert len(stage.dataset.pictures) == 4 + 4  # once from `data`, once from `extra`
+    sample = stage.dataset[0]
+    assert sample["image"].shape == (3, 192, 192) and sample["points"].shape == (68, 2)
+    assert 0.2 < float(sample["points"].mean()) < 0.8
+
+
+def test_one_step(stage: LandmarksStage) -> None:
+    assert set(one_step(stage, (0, 1))) == {"heatmap", "coordinates"}
+
+
+def test_what_is_outside_the_view_is_not_learned(stage: LandmarksStage) -> None:
+    stage.network.eval()
+    losses = stage.losses({"image": torch.zeros(1, 3, 192, 192), "points": torch.full((1, 68, 2), 1.2)}, 0)
+    assert float(losses["heatmap"]) == float(losses["coordinates"]) == 0
+
+
+def test_figures_pictures_and_export(stage: LandmarksStage, tmp_path: Path) -> None:
+    stage.network.eval()
+    with torch.no_grad():
+        figures = stage.validate()
+        assert set(figures) == {"nme_clean", "nme_8x"} and all(value > 0 for value in figures.values())
+        assert stage.pictures().shape == (3, 256, 4 * 256)
+    stage.export(tmp_path)
+    load_component(LandmarkNetwork(LandmarkNetworkConfig()), tmp_path / "landmarks.safetensors")
+
+
+def test_the_error_is_in_per_cent_of_the_eyes_distance(stage: LandmarksStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All points found two pixels beside the truth."""
+    found = (torch.from_numpy(TEMPLATE).float() + torch.tensor([2.0, 0.0]) + 0.5) / 512
+    monkeypatch.setattr("training.stages.landmarks.soft_argmax", lambda logits: found[None])
+    between = float(torch.from_numpy(TEMPLATE[36] - TEMPLATE[45]).norm())
+    with torch.no_grad():
+        assert stage.validate()["nme_clean"] == pytest.approx(100 * 2 / between, rel=1e-3)
+
+
+def test_gaussian_heatmaps_have_sum_one_and_their_mean_at_the_point() -> None:
+    points = torch.tensor([[(0.31, 0.62), (0.5, 0.5)]])
+    maps = gaussian_heatmaps(points, 48, 1.5)
+    assert torch.allclose(maps.sum((2, 3)), torch.ones(1, 2), atol=1e-5)
+    cells = (torch.arange(48) + 0.5) / 48
+    found = torch.stack([(maps.sum(2) * cells).sum(-1), (maps.sum(3) * cells).sum(-1)], dim=-1)
+    assert torch.allclose(found, points, atol=1e-4)
+    spread = (maps.sum(2) * (cells * 48 - points[..., :1] * 48) ** 2).sum(-1)
+    assert torch.allclose(spread, torch.full((1, 2), 1.5**2), rtol=0.02)

@@ -1,0 +1,217 @@
+"""The blind baseline, and the reference-conditioned model on top of it: built, stepped once, exported and handed on."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import default_collate
+
+from models.errors import WeightsError
+from models.honestface import HonestFace
+from models.identity_network import IdentityNetwork, IdentityNetworkConfig
+from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
+from models.profiles import TINY
+from tests.small_generator import small_generator
+from tests.training.one_step import one_step
+from training.components import load_component, save_component, save_components
+from training.restoration_data import RestorationDataset
+from training.stage import Batch
+from training.stages import baseline, honestface
+from training.stages.baseline import BaselineConfig, BaselineStage, freeze_all_but, held_out_samples, visual_prompt
+from training.stages.honestface import HonestFaceStage, HonestFaceStageConfig
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Folders and files that the stages need."""
+
+    data: Path
+    vgg16: Path
+    runs: Path
+
+    def baseline(self) -> BaselineConfig:
+        return BaselineConfig(
+            data=self.data,
+            vgg16=self.vgg16,
+            vae=self.runs / "vae.safetensors",
+            vre=self.runs / "vre.safetensors",
+            run=self.runs / "baseline",
+            steps=1,
+            batch=1,
+            decoded_cells=8,
+            feature_side=32,
+        )
+
+    def honestface(self) -> HonestFaceStageConfig:
+        return HonestFaceStageConfig(
+            **self.baseline().model_dump(exclude={"run"}),
+            run=self.runs / "honestface",
+            baseline=self.runs / "baseline",
+            landmarks=self.runs / "landmarks.safetensors",
+            identity=self.runs / "identity.safetensors",
+            reference_dropout=0.0,
+        )
+
+
+def two_held_out(dataset: RestorationDataset, count: int) -> Batch:
+    return held_out_samples(dataset, 2)
+
+
+@pytest.fixture(scope="module")
+def workshop(face_folder: Path, vgg16_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    runs = tmp_path_factory.mktemp("runs")
+    (runs / "baseline").mkdir()
+    (runs / "honestface").mkdir()
+    torch.manual_seed(0)
+    network = HonestFace(replace(TINY, identity_embedder=None, reference_adapter=None))
+    save_component(network.vae, runs / "vae.safetensors")
+    save_component(network.vre, runs / "vre.safetensors")
+    save_component(LandmarkNetwork(LandmarkNetworkConfig()), runs / "landmarks.safetensors")
+    save_component(IdentityNetwork(IdentityNetworkConfig()), runs / "identity.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baseline, "held_out_samples", two_held_out)
+        patch.setattr(honestface, "held_out_samples", two_held_out)
+        yield Workshop(face_folder, vgg16_file, runs)
+
+
+@pytest.fixture(scope="module")
+def blind(workshop: Workshop) -> BaselineStage:
+    return BaselineStage(workshop.baseline())
+
+
+@pytest.fixture(scope="module")
+def referenced(workshop: Workshop, blind: BaselineStage) -> HonestFaceStage:
+    """On a baseline that has moved away from restoring nothing, with adapters that have begun to learn."""
+    for part in (blind.network.unet.conv_out.weight, blind.network.unet.conv_out.bias):
+        nn.init.normal_(part, std=0.02)
+    blind.export(workshop.runs / "baseline")
+    stage = HonestFaceStage(workshop.honestface())
+    torch.manual_seed(1)
+    for name, parameter in stage.network.named_parameters():
+        if ".lora_B." in name or "reference_adapter.leave" in name:
+            nn.init.normal_(parameter, std=0.02)
+    return stage
+
+
+def test_the_baseline_starts_by_restoring_nothing(workshop: Workshop) -> None:
+    stage = BaselineStage(workshop.baseline())
+    with torch.inference_mode():
+        found = stage.network(stage.held_out["lq"][:1])
+    assert torch.equal(found.restored_latent, found.latent)
+
+
+def trained_parts(network: nn.Module) -> set[str]:
+    return {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad}
+
+
+def test_the_baseline_keeps_latents_and_dictionary_as_they_are(blind: BaselineStage) -> None:
+    assert trained_parts(blind.network) == {"unet", "position_map", "vre", "vae"}
+    assert trained_parts(blind.network.vre) == {"projection"}
+    assert trained_parts(blind.network.vae) == {"refine"}
+
+
+def test_one_step_of_the_baseline(blind: BaselineStage) -> None:
+    assert set(one_step(blind, step=0)) == {"latent", "pixels", "features"}
+    assert blind.pictures().shape == (3, 3 * 512, 2 * 512)
+
+
+def test_what_is_restored_perfectly_costs_nothing_but_the_autoencoder(blind: BaselineStage) -> None:
+    batch = default_collate([blind.dataset[0]])
+    target = blind.network.vae.encode(batch["truth"])
+    decoded = blind.network.vae.decode(target)
+    losses = baseline.restoration_losses(blind.network, target, target, decoded, blind.features, blind.config, 0)
+    assert float(losses["latent"]) == 0
+    assert float(losses["pixels"]) < 0.05  # only what a square's rim lacks of its neighbourhood
+
+
+def test_the_prompt_in_training_is_the_generators() -> None:
+    network = small_generator().requires_grad_(True)
+    lq = torch.rand(2, 3, 64, 64)
+    prompt = visual_prompt(network, lq)
+    assert torch.equal(prompt, network.vre(lq))
+    prompt.sum().backward()
+    assert network.vre.projection.conv1.weight.grad is not None
+    assert network.vre.quant_conv.weight.grad is None
+
+
+def test_one_step_with_references(referenced: HonestFaceStage) -> None:
+    assert trained_parts(referenced.network) == {"identity_embedder", "reference_adapter", "vre", "vae", "unet"}
+    assert all(".lora_" in name for name, p in referenced.network.unet.named_parameters() if p.requires_grad)
+    losses = one_step(referenced, step=0)
+    assert set(losses) == {"latent", "pixels", "features", "identity", "mfa"}
+    assert 0 <= float(losses["identity"]) <= 4 * 0.3 * 2
+
+
+def test_the_exported_model_restores_as_the_trained_one_did(referenced: HonestFaceStage, workshop: Workshop) -> None:
+    folder = workshop.runs / "honestface"
+    referenced.export(folder)
+    loaded = HonestFace(TINY).eval()
+    for name, part in loaded.named_children():
+        if part.state_dict():
+            load_component(part, folder / f"{name}.safetensors")
+    batch = {key: value[:1] for key, value in referenced.held_out.items()}
+    batch["reference_present"] = torch.tensor([[True, False]])
+    with torch.inference_mode():
+        references, marks, who = referenced.condition(batch)
+        expected = referenced.network.eval()(batch["lq"], references, marks.points, who)
+        found = loaded(batch["lq"], references, marks.points, who)
+        without = loaded(batch["lq"])
+    scale = float(expected.restored_latent.abs().mean())
+    assert torch.allclose(found.restored_latent, expected.restored_latent, atol=1e-3 * scale)
+    assert not torch.allclose(without.restored_latent, expected.restored_latent, atol=1e-2 * scale)
+
+
+def test_references_are_packed_as_far_as_they_are_there(referenced: HonestFaceStage) -> None:
+    batch = copy.copy(referenced.held_out)
+    batch["reference_present"] = torch.tensor([[False, False], [True, False]])
+    references, marks, who = referenced.condition(batch)
+    assert references is not None and references.owner.tolist() == [1] and references.batch == 2
+    assert torch.equal(references.images[0], batch["reference_images"][1, 0])
+    assert torch.allclose(
+        references.identity[0], referenced.identity_encoder.embed(batch["reference_images"][1, :1])[0]
+    )
+    assert marks.points.shape == (2, 68, 2) and who.shape == (2, 128)
+    batch["reference_present"] = torch.zeros(2, 2, dtype=torch.bool)
+    assert referenced.condition(batch)[0] is None
+
+
+def test_pictures_show_blind_and_referenced(referenced: HonestFaceStage) -> None:
+    referenced.network.eval()
+    with torch.inference_mode():
+        assert referenced.pictures().shape == (3, 5 * 512, 2 * 512)
+
+
+def test_a_stage_says_which_component_is_missing(workshop: Workshop) -> None:
+    config = workshop.baseline().model_copy(update={"vae": workshop.runs / "nowhere.safetensors"})
+    with pytest.raises(WeightsError, match=r"nowhere\.safetensors is missing: train the stage before"):
+        BaselineStage(config)
+
+
+def test_components_that_are_damaged_or_of_another_shape(tmp_path: Path) -> None:
+    network = nn.ModuleDict({"a": nn.Linear(2, 3), "b": nn.ReLU()})
+    save_components(network, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+    with pytest.raises(WeightsError, match=r"weight is \(3, 2\), not \(3, 4\)"):
+        load_component(nn.Linear(4, 3), tmp_path / "a.safetensors")
+    (tmp_path / "a.safetensors").write_bytes(b"nothing of the kind")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_component(nn.Linear(2, 3), tmp_path / "a.safetensors")
+
+
+def test_a_loaded_component_does_not_depend_on_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    source, network = nn.Linear(2, 3), nn.Linear(2, 3)
+    save_component(source, path)
+    load_component(network, path)
+    save_component(nn.Linear(2, 3), path)
+    assert torch.equal(network.weight, source.weight) and network.weight.requires_grad
+
+
+def test_freezing_by_name() -> None:
+    network = nn.ModuleDict({"a": nn.Linear(1, 1), "ab": nn.Linear(1, 1)})
+    freeze_all_but(network, ("a.",))
+    assert [name for name, p in network.named_parameters() if p.requires_grad] == ["a.weight", "a.bias"]

@@ -1,0 +1,166 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.training.toy_stage import Killed, ToyConfig, ToyStage
+from training.trainer import NumberedSampler, Trainer, TrainingError
+
+STEPS = 12
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps the precision of a process's first trainer; two threads are the trainer's default."""
+    threads = torch.get_num_threads()
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+    torch.set_num_threads(threads)
+
+
+def config(run: Path, **settings: object) -> ToyConfig:
+    values = {
+        "steps": STEPS,
+        "batch": 4,
+        "learning_rate": 0.05,
+        "warmup": 3,
+        "ema": 0.9,
+        "precision": "fp32",
+        "workers": 0,
+        "threads": 1,
+        "checkpoint_seconds": -1.0,  # after every step
+    }
+    return ToyConfig.model_validate({"data": run, "run": run, **values, **settings})
+
+
+def train(run: Path, stage: ToyStage | None = None, **settings: object) -> tuple[ToyStage, Trainer]:
+    chosen = config(run, **settings)
+    stage = stage or ToyStage(chosen)
+    trainer = Trainer(stage, chosen)
+    trainer.fit()
+    return stage, trainer
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    stage, _ = train(tmp_path, steps=150)
+    x = torch.cat([stage.dataset[number]["x"][None] for number in range(1000, 1064)])
+    with torch.no_grad():
+        answer = stage.network[2](stage.network[1](stage.network[0](x)))
+    assert float((answer + x).square().mean()) < 0.3 * float(x.square().mean())
+
+
+def test_a_run_that_is_killed_and_resumed_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, whole_trainer = train(tmp_path / "whole")
+    broken = tmp_path / "broken"
+    for kill_at in (5, 9):
+        with pytest.raises(Killed):
+            train(broken, ToyStage(config(broken), kill_at), picture_seconds=-1.0)
+    last, last_trainer = train(broken)
+    assert [len(last.seen), last_trainer.step] == [STEPS - 9, STEPS]
+    assert torch.equal(last.samples[0], whole.samples[9])
+    assert equal(last.network.state_dict(), whole.network.state_dict())
+    assert equal(last_trainer.average, whole_trainer.average)
+    assert equal(load_file(broken / "toy.safetensors"), load_file(tmp_path / "whole" / "toy.safetensors"))
+
+
+def test_a_finished_run_is_only_exported_again(tmp_path: Path) -> None:
+    first, _ = train(tmp_path)
+    (tmp_path / "toy.safetensors").unlink()
+    again, _ = train(tmp_path)
+    assert again.seen == [] and equal(again.network.state_dict(), first.network.state_dict())
+    assert (tmp_path / "toy.safetensors").exists()
+
+
+def test_the_export_holds_averaged_weights(tmp_path: Path) -> None:
+    stage, _ = train(tmp_path)
+    trajectory = [*stage.seen, stage.network.state_dict()]
+    expected = trajectory[0]["0.weight"]
+    for step, weights in enumerate(trajectory[1:]):
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weights["0.weight"]
+    exported = load_file(tmp_path / "toy.safetensors")
+    assert torch.allclose(exported["0.weight"], expected, atol=1e-6)
+    assert not torch.allclose(exported["0.weight"], stage.network.state_dict()["0.weight"], atol=1e-4)
+
+
+def test_validation_sees_the_averaged_network_in_evaluation_mode(tmp_path: Path) -> None:
+    stage, _ = train(tmp_path, picture_seconds=-1.0)
+    assert stage.modes == [False] * (STEPS + 1)
+    sheets = sorted(tmp_path.glob("sheet_*.png"))
+    assert len(sheets) == STEPS and Image.open(sheets[0]).size == (6, 4)
+    assert any((tmp_path / "scalars").iterdir())
+
+
+def test_frozen_parts_are_not_saved_with_a_run(tmp_path: Path) -> None:
+    train(tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == STEPS
+    assert "1.running_mean" in state["network"] and "frozen.weight" not in state["network"]
+    assert not (tmp_path / "checkpoint.part").exists()
+
+
+@pytest.mark.parametrize("gradient", [False, True], ids=["loss", "gradient of a finite loss"])
+def test_a_run_that_only_gives_nan_is_stopped(tmp_path: Path, gradient: bool) -> None:
+    stage = ToyStage(config(tmp_path), poison=range(3, 1000), poisoned_gradient=gradient)
+    with pytest.raises(TrainingError, match="without finite gradients"):
+        train(tmp_path, stage, steps=100)
+    assert len(stage.seen) == 3 + 21
+    assert torch.equal(stage.network[0].weight, stage.seen[3]["0.weight"])
+    assert stage.network[0].weight.isfinite().all()
+
+
+def test_a_step_that_gives_nan_is_left_out(tmp_path: Path) -> None:
+    stage, trainer = train(tmp_path, ToyStage(config(tmp_path), poison=range(4, 6)))
+    assert trainer.step == STEPS
+    assert torch.equal(stage.seen[4]["0.weight"], stage.seen[6]["0.weight"])
+    assert all(value.isfinite().all() for value in stage.network.state_dict().values())
+
+
+def test_the_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, steps=2)
+    with pytest.raises(TrainingError, match="another network: start in a new run folder"):
+        train(tmp_path, width=5)
+
+
+def test_bf16_trains_too(tmp_path: Path) -> None:
+    stage, _ = train(tmp_path, precision="bf16")
+    assert {value.dtype for value in stage.network.parameters()} == {torch.float32}
+
+
+def test_samples_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    assert list(NumberedSampler(8, 12)) == [8, 9, 10, 11] and len(NumberedSampler(8, 12)) == 4
+    stage, _ = train(tmp_path, steps=2)
+    for row, number in zip(torch.cat(stage.samples), range(8), strict=True):
+        assert torch.equal(row, stage.dataset[number]["x"])
+
+
+def test_workers_give_the_same_samples(tmp_path: Path) -> None:
+    stage, _ = train(tmp_path / "a", steps=3, workers=1)
+    alone, _ = train(tmp_path / "b", steps=3)
+    assert all(torch.equal(a, b) for a, b in zip(stage.samples, alone.samples, strict=True))
+
+
+def test_the_learning_rate_warms_up_and_comes_down(tmp_path: Path) -> None:
+    rates = []
+
+    class Watched(ToyStage):
+        def losses(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+            return dict(super().losses(batch, step))
+
+    chosen = config(tmp_path)
+    trainer = Trainer(Watched(chosen), chosen)
+    trainer.fit()
+    assert rates[:3] == pytest.approx([0.05 / 3, 0.1 / 3, 0.05])
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert 0.02 * 0.05 < rates[-1] < 0.2 * 0.05
