@@ -133,9 +133,9 @@ def covered_share(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDAr
 
 
 def suppress_overlaps(boxes: NDArray[np.float32], overlap: float) -> list[int]:
-    """Indices of the boxes `[N, 4]`, best first, that share no more than `overlap` of the smaller area with a better kept box.
+    """Indices of the boxes `[N, 4]`, best first, of which no better kept box covers more than `overlap`.
 
-    Not intersection over union: a mouth that is taken for a small face lies inside the face's box.
+    A share of the smaller area, not intersection over union: a mouth taken for a small face lies inside the face's box.
     """
     kept: list[int] = []
     for index, box in enumerate(boxes):

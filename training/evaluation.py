@@ -1,4 +1,4 @@
-"""Figures on held-out faces: the input, the blind model, the model with references, and with a wrong person's references."""
+"""Figures on held-out faces: the input, the blind model, with references, and with a wrong person's references."""
 
 import math
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ ROWS = ("input", "blind", "references", "wrong references")
 
 @dataclass
 class Evaluation:
-    """Mean figures `row -> column -> value`, how often a reference was flagged as somebody else, and pictures to look at."""
+    """Mean figures `row -> column -> value`, shares of references flagged as somebody else, pictures to look at."""
 
     figures: dict[str, dict[str, float]]
     flagged_right: float
@@ -62,7 +62,7 @@ class Evaluation:
 def evaluate(
     bundle: Bundle, faces: Faces, preset: str, count: int, vgg16: Path | None, color_fix: ColourFix = "wavelet"
 ) -> Evaluation:
-    """Restore up to `count` held-out faces of people with other pictures; a face's degradation is seeded by its place in the list."""
+    """Restore up to `count` faces of people with other pictures; a face's place in the list seeds its degradation."""
     restorer = FaceRestorer(bundle.generator, bundle.analyzer)
     features = VGG16FeatureDistance(vgg16, layers=(2, 7, 14)) if vgg16 else None
     targets = [index for index in faces.targets if faces.others(index)][:count]

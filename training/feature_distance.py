@@ -28,7 +28,7 @@ class VGG16FeatureDistance(nn.Module):
         try:
             state = torch.load(weights, weights_only=True, map_location="cpu")
         except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-            raise WeightsError(f"{weights} is not a VGG16 feature file: {error}") from error
+            raise WeightsError(f"{weights} is not a VGG16 feature file: {str(error).splitlines()[0]}") from error
         self.convolutions = nn.ModuleDict()
         for index, (channels_in, channels_out) in CONVOLUTIONS.items():
             if index > max(self.layers):

@@ -15,20 +15,21 @@ FACE_TOOLS = ("detector", "landmarks", "identity")
 
 LICENCE = "Apache-2.0 (weights trained by the HonestFace project)"
 PROVENANCE = (
-    "Trained from random weights by `honestface train` with the settings in training/configs. The identity encoder learned from "
-    "SFace's embeddings (OpenCV Zoo, Apache-2.0) of the training pictures; perceptual losses used VGG16 features. Neither is part of the bundle."
+    "Trained from random weights by `honestface train` with the settings in training/configs. The identity encoder "
+    "learned from SFace's embeddings (OpenCV Zoo, Apache-2.0) of the training pictures; perceptual losses used VGG16 "
+    "features. Neither is part of the bundle."
 )
 TRAINING_DATA = (
     "Official portraits of US members of Congress and governors (federal works, public domain)",
     "Presidential Innovation Fellows website portraits (CC0 1.0)",
-    "Face Research Lab London set, 3DSK and Canada sets by DeBruine & Jones (CC BY 4.0, doi 10.6084/m9.figshare.5047666.v5, "
-    "OSF A3947, doi 10.6084/m9.figshare.4220517.v1)",
+    "Face Research Lab London set, 3DSK and Canada sets by DeBruine & Jones (CC BY 4.0, "
+    "doi 10.6084/m9.figshare.5047666.v5, OSF A3947, doi 10.6084/m9.figshare.4220517.v1)",
     "faker-js/assets-person-portrait (CC0 1.0, synthetic people)",
 )
 
 
 def pack(runs: Path, out: Path, version: str, matching_angle: float, metrics: Path | None) -> Manifest:
-    """Write the tiny bundle from `runs/honestface`, `runs/detector`, `runs/landmarks` and `runs/identity`, in half precision.
+    """Write the tiny bundle, in half precision, from the `honestface`, `detector`, `landmarks` and `identity` runs.
 
     Raises:
         WeightsError: a run has not exported its component yet.

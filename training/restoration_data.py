@@ -93,3 +93,9 @@ def aligned_face(faces: Faces, index: int) -> tuple[Pixels, NDArray[np.float32]]
     ratio = 512 / picture.shape[0]
     enlarged = np.asarray(Image.fromarray(picture).resize((512, 512), Image.Resampling.BICUBIC))
     return enlarged, (marks + 0.5) * ratio - 0.5
+
+
+def held_out_samples(dataset: RestorationDataset, count: int) -> Batch:
+    """The first samples of a seeded validation set, stacked."""
+    samples = [dataset[number] for number in range(count)]
+    return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}

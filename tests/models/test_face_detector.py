@@ -9,6 +9,7 @@ from models.face_detector import (
     FaceDetectorNetwork,
     box_overlap,
     cell_centres,
+    covered_share,
     suppress_overlaps,
 )
 
@@ -107,6 +108,9 @@ def test_suppression_keeps_the_better_box() -> None:
     assert suppress_overlaps(boxes[:0], 0.35) == []
 
 
-def test_a_box_inside_a_better_one_is_dropped() -> None:
-    boxes = np.array([[0, 0, 100, 100], [40, 60, 60, 80]], np.float32)
-    assert suppress_overlaps(boxes, 0.5) == [0]
+def test_a_small_box_inside_a_face_is_no_face_of_its_own() -> None:
+    face, mouth = [0, 0, 100, 100], [40, 60, 60, 72]
+    boxes = np.array([face, mouth], np.float32)
+    assert suppress_overlaps(boxes, 0.5) == suppress_overlaps(boxes[::-1], 0.5) == [0]
+    assert covered_share(boxes[0], boxes) == pytest.approx([1, 1])
+    assert covered_share(boxes[0], np.array([[90, 0, 110, 50]], np.float32)) == pytest.approx([0.5])

@@ -30,7 +30,7 @@ def find_dot(view: NDArray[np.uint8]) -> NDArray[np.float64]:
 def test_landmarks_follow_the_view(landmark: int) -> None:
     jitter = Jitter(degrees=35, scale=0.3, shift=0.1, degraded=0)
     sides = set()
-    for seed in range(6):
+    for seed in range(10):
         view, matrix, mirrored = random_view(
             dotted(landmark), TO_FRAME, SIZE, jitter, np.random.default_rng((landmark, seed))
         )
@@ -58,8 +58,9 @@ def test_mirroring_twice_is_nothing() -> None:
 
 
 def test_a_still_view_is_the_aligned_frame() -> None:
-    _, matrix, mirrored = random_view(dotted(0), TO_FRAME, SIZE, STILL, np.random.default_rng(1))
-    assert not mirrored and np.allclose(matrix, TO_FRAME)
+    views = [random_view(dotted(0), TO_FRAME, SIZE, STILL, np.random.default_rng(seed)) for seed in range(8)]
+    matrices = [matrix for _, matrix, mirrored in views if not mirrored]
+    assert matrices and all(np.allclose(matrix, TO_FRAME) for matrix in matrices)
 
 
 def test_a_seed_fixes_the_view_and_degrading_changes_it() -> None:

@@ -144,6 +144,7 @@ def test_samples_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         assert torch.equal(row, stage.dataset[number]["x"])
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # Python 3.12 on: torch's threads beside a fork
 def test_workers_give_the_same_samples(tmp_path: Path) -> None:
     stage, _ = train(tmp_path / "a", steps=3, workers=1)
     alone, _ = train(tmp_path / "b", steps=3)

@@ -14,7 +14,7 @@ from training.components import load_component, save_components
 from training.faces import load_faces
 from training.feature_distance import VGG16FeatureDistance
 from training.images import psnr, sheet
-from training.restoration_data import RestorationDataset
+from training.restoration_data import RestorationDataset, held_out_samples
 from training.stage import Batch, TrainingConfig
 
 CELL = 8  # pixels of one latent position
@@ -120,9 +120,3 @@ def restoration_losses(
         pair = [image[:, :, v : v + part, u : u + part] for image in (decoded, square)]
         losses["features"] = config.feature_weight * config.feature_every * features(*pair)
     return losses
-
-
-def held_out_samples(dataset: RestorationDataset, count: int) -> Batch:
-    """The first samples of a seeded validation set, stacked."""
-    samples = [dataset[number] for number in range(count)]
-    return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}

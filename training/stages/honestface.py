@@ -20,9 +20,9 @@ from training.feature_distance import VGG16FeatureDistance
 from training.identity_loss import identity_loss
 from training.images import psnr, sheet
 from training.masked_face_alignment import masked_face_alignment
-from training.restoration_data import RestorationDataset
+from training.restoration_data import RestorationDataset, held_out_samples
 from training.stage import Batch
-from training.stages.baseline import BaselineConfig, freeze_all_but, held_out_samples, restoration_losses
+from training.stages.baseline import BaselineConfig, freeze_all_but, restoration_losses
 
 #: The parts of the generator that the baseline hands over.
 INHERITED = ("vae", "unet", "vre", "position_map")

@@ -13,7 +13,7 @@ from models.vqgan import Decoder
 from training.components import save_component
 from training.faces import load_faces
 from training.images import psnr, sheet
-from training.restoration_data import RestorationDataset
+from training.restoration_data import RestorationDataset, held_out_samples
 from training.stage import Batch, TrainingConfig
 
 
@@ -99,8 +99,7 @@ class VREStage:
         self.network = DictionaryPair(VREConfig.tiny())
         self.dataset = RestorationDataset(load_faces(config.data, "train"), config.presets, config.seed)
         held_out = RestorationDataset(load_faces(config.data, "val"), config.presets, config.seed)
-        samples = [held_out[number] for number in range(16)]
-        self.held_out = {key: torch.stack([sample[key] for sample in samples]) for key in ("truth", "lq")}
+        self.held_out = held_out_samples(held_out, 16)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         losses: dict[str, Tensor] = {}

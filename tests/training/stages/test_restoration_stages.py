@@ -18,10 +18,10 @@ from models.profiles import TINY
 from tests.small_generator import small_generator
 from tests.training.one_step import one_step
 from training.components import load_component, save_component, save_components
-from training.restoration_data import RestorationDataset
+from training.restoration_data import RestorationDataset, held_out_samples
 from training.stage import Batch
 from training.stages import baseline, honestface
-from training.stages.baseline import BaselineConfig, BaselineStage, freeze_all_but, held_out_samples, visual_prompt
+from training.stages.baseline import BaselineConfig, BaselineStage, freeze_all_but, visual_prompt
 from training.stages.honestface import HonestFaceStage, HonestFaceStageConfig
 
 
@@ -54,6 +54,7 @@ class Workshop:
             landmarks=self.runs / "landmarks.safetensors",
             identity=self.runs / "identity.safetensors",
             reference_dropout=0.0,
+            wrong_person=0.0,
         )
 
 

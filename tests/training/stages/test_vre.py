@@ -8,6 +8,7 @@ from models.visual_representation_embedder import VisualRepresentationEmbedder, 
 from tests.small_generator import SMALL
 from tests.training.one_step import one_step
 from training.components import load_component
+from training.restoration_data import held_out_samples
 from training.stages import vre
 from training.stages.vre import VQVAE, VREStage, VREStageConfig, association_loss
 
@@ -19,7 +20,7 @@ def stage(face_folder: Path) -> VREStage:
     torch.manual_seed(0)
     config = VREStageConfig(data=face_folder, run=face_folder, steps=2, batch=1, association_from=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vre, "range", lambda count: [0, 1], raising=False)  # two held-out samples instead of sixteen
+        patch.setattr(vre, "held_out_samples", lambda dataset, count: held_out_samples(dataset, 2))
         return VREStage(config)
 
 

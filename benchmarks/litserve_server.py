@@ -1,0 +1,40 @@
+"""LitServe with the same engine behind it, for comparison: `python -m benchmarks.litserve_server PORT [BUNDLE]`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import litserve
+from fastapi import Response
+
+from models.bundle import load_bundle
+from models.face_restorer import FaceRestorer, Options
+from models.picture import decode, encode
+
+
+class Api(litserve.LitAPI):  # type: ignore[misc]
+    """POST /predict: a form with `image` and `faces`; answers JPEG."""
+
+    folder: Path | None = None
+
+    def setup(self, device: str) -> None:
+        bundle = load_bundle(self.folder, "cpu")
+        self.restorer = FaceRestorer(bundle.generator, bundle.analyzer)
+
+    def decode_request(self, request: Any) -> tuple[bytes, str]:
+        return request["image"].file.read(), request["faces"]
+
+    def predict(self, inputs: tuple[bytes, str]) -> bytes:
+        data, faces = inputs
+        options = Options(faces=faces, diagnostics="none")  # type: ignore[arg-type]
+        picture = self.restorer.restore(decode(data), (), options).picture
+        return encode(picture.pixels, picture.alpha, "jpeg", 95)
+
+    def encode_response(self, output: bytes) -> Response:
+        return Response(output, media_type="image/jpeg")
+
+
+if __name__ == "__main__":
+    api = Api()
+    api.folder = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    litserve.LitServer(api, accelerator="cpu", timeout=300).run(port=int(sys.argv[1]), generate_client_file=False)
