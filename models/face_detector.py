@@ -23,7 +23,7 @@ class FaceDetectorConfig:
     widths: tuple[int, int, int, int] = (16, 32, 48, 64)
     neck: int = 32
     long_side: int = 640
-    threshold: float = 0.5
+    threshold: float = 0.6
     overlap: float = 0.5
 
 

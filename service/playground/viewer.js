@@ -113,7 +113,9 @@ function closeup(name, [x, y, width, height], face, before, after) {
     const context = canvas.getContext("2d");
     const [[a, b, c], [d, e, f]] = face.aligning_matrix;
     context.imageSmoothingQuality = "high";
-    context.setTransform(scale * a, scale * d, scale * b, scale * e, scale * (c - x), scale * (f - y));
+    // The matrix counts from the centres of pixels, a canvas from their corners.
+    const right = c + 0.5 - (a + b) / 2 - x, down = f + 0.5 - (d + e) / 2 - y;
+    context.setTransform(scale * a, scale * d, scale * b, scale * e, scale * right, scale * down);
     context.drawImage(image, 0, 0, image.naturalWidth, image.naturalHeight);
     figure.append(canvas);
   }

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from models.bundle import load_exactly
 from models.face_detector import FaceDetectorConfig, FaceDetectorNetwork, cell_centres
 from tests.training.one_step import one_step
 from training.components import load_component
@@ -53,7 +52,8 @@ def test_one_step(stage: DetectorStage) -> None:
 
 def test_a_scene_without_faces_can_be_learned_from(stage: DetectorStage) -> None:
     empty = {"image": torch.zeros(1, 3, 128, 128), "boxes": torch.tensor([[NAN] * MOST_FACES])}
-    losses = stage.losses(empty, 0)
+    with torch.no_grad():
+        losses = stage.losses(empty, 0)
     assert float(losses["boxes"]) == 0 and float(losses["scores"]) > 0
 
 
@@ -64,7 +64,6 @@ def test_figures_pictures_and_export(stage: DetectorStage, tmp_path: Path) -> No
     assert stage.pictures().shape == (3, 128, 5 * 128)
     stage.export(tmp_path)
     load_component(FaceDetectorNetwork(FaceDetectorConfig()), tmp_path / "detector.safetensors")
-    assert load_exactly
 
 
 def test_cells_in_the_middle_of_a_face_of_their_size_answer_for_it() -> None:
