@@ -92,9 +92,7 @@ def merge_lora(module: nn.Module, state: Mapping[str, Tensor], alpha: float = 16
             weight.copy_(weight.float() + delta)
 
 
-def add_adapters(
-    module: nn.Module, rank: int = 16, alpha: int = 16, targets: Sequence[str] = OSEDIFF_TARGETS
-) -> None:
+def add_adapters(module: nn.Module, rank: int = 16, alpha: int = 16, targets: Sequence[str] = OSEDIFF_TARGETS) -> None:
     """Put trainable adapters on `targets` through peft, in place, and freeze everything else.
 
     The output does not change until they are trained (B starts at zero).

@@ -95,7 +95,7 @@ class SceneDataset(Dataset[Batch]):
             return
         size = int(np.exp(rng.uniform(np.log(24), np.log(scene.shape[0]))))
         patch = Image.fromarray(picture[top : top + side, left : left + side]).resize((size, size))
-        pixels = np.rot90(np.asarray(patch), rng.integers(4))
+        pixels = np.rot90(np.asarray(patch), int(rng.integers(4)))
         x, y = rng.integers(0, scene.shape[0] - size + 1, 2)
         scene[y : y + size, x : x + size] = pixels
 
