@@ -16,6 +16,7 @@ from models.affine_landmark_distance import EYES, MOUTH, affine_landmark_distanc
 from models.aligned_face import to_network, whole_picture
 from models.bundle import Bundle
 from models.colour_fix import ColourFix
+from models.errors import PictureError
 from models.face_restorer import FaceJob, FaceRestorer, Options, Prepared
 from models.honesty_report import honesty_report
 from models.picture import Picture
@@ -75,8 +76,7 @@ def evaluate(
         truth, marks = aligned_face(faces, index)
         lq = degrade(truth, PRESETS[preset], np.random.default_rng((7, place)))
         own = [_reference(bundle, faces, other) for other in faces.others(index)[:2]]
-        stranger = targets[(place + len(targets) // 2) % len(targets)]
-        others = [_reference(bundle, faces, stranger)]
+        others = [_reference(bundle, faces, _stranger(faces, targets, place))]
         picture = Picture(lq)
         prepared = Prepared(picture, (whole_picture(bundle.analyzer, lq),))
         results = {"input": lq}
@@ -112,6 +112,16 @@ def save_sheet(rows: Sequence[Sequence[Pixels]], path: Path, side: int = 256) ->
         for row in rows
     ]
     Image.fromarray(np.concatenate(tiles)).save(path)
+
+
+def _stranger(faces: Faces, targets: Sequence[int], place: int) -> int:
+    """A target half the list further on, or the next that shows another person."""
+    start = place + len(targets) // 2
+    for step in range(len(targets)):
+        other = targets[(start + step) % len(targets)]
+        if faces.files[other].identity != faces.files[targets[place]].identity:
+            return other
+    raise PictureError("wrong references need pictures of at least two people")
 
 
 @torch.inference_mode()

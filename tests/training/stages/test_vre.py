@@ -92,7 +92,7 @@ def test_codes_move_onto_the_embeddings_they_stand_for(dictionary: VQVAE) -> Non
         embeddings = centres.repeat(2, 16, 1) + 0.05 * torch.randn(2, 64, 8, generator=generator)
         codes, indices = dictionary.embedder.quantise(embeddings)
         dictionary.learn_codes(embeddings, indices)
-        return float((codes - embeddings).square().sum(-1).mean())
+        return float((codes.detach() - embeddings).square().sum(-1).mean())
 
     first = error()
     last = [error() for _ in range(30)][-1]
