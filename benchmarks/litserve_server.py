@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import litserve
-from fastapi import Response
+from fastapi import Request, Response
 
 from models.bundle import load_bundle
 from models.face_restorer import FaceRestorer, Options
@@ -21,8 +21,9 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
         bundle = load_bundle(self.folder, "cpu")
         self.restorer = FaceRestorer(bundle.generator, bundle.analyzer)
 
-    def decode_request(self, request: Any) -> tuple[bytes, str]:
-        return request["image"].file.read(), request["faces"]
+    def decode_request(self, request: Request) -> tuple[bytes, str]:
+        form: Any = request  # LitServe hands over what it made of the body
+        return form["image"].file.read(), form["faces"]
 
     def predict(self, inputs: tuple[bytes, str]) -> bytes:
         data, faces = inputs
@@ -37,4 +38,5 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
 if __name__ == "__main__":
     api = Api()
     api.folder = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    litserve.LitServer(api, accelerator="cpu", timeout=300).run(port=int(sys.argv[1]), generate_client_file=False)
+    server = litserve.LitServer(api, accelerator="cpu", timeout=300)
+    server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 from skimage.data import astronaut
@@ -86,8 +87,12 @@ def server(command: list[str], port: int, ready: str) -> Iterator[int]:
                 time.sleep(0.3)
             yield process.pid
         finally:
+            children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
             process.terminate()
             process.wait(60)
+            # LitServe leaves its workers behind.
+            for child in psutil.wait_procs(children, timeout=5)[1]:
+                child.kill()
 
 
 def _answers(port: int, path: str) -> bool:

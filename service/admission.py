@@ -113,7 +113,8 @@ class Admission:
             raise self.overloaded("requests", f"{self.requests} requests are in work, as many as may be")
         if self.faces >= self._max_faces:
             raise self.overloaded("queue", f"{self.faces} faces are waiting, as many as may wait")
-        if self._clock() + wait > deadline:
+        # Its own face takes its time as well; but where nobody waits, trying costs nobody anything.
+        if wait and self._clock() + wait + self.throughput.seconds_per_face > deadline:
             raise self.overloaded("wait", f"the estimated wait of {wait:.1f} s is longer than the request's deadline")
 
 

@@ -37,6 +37,8 @@ PHOTO = encoded(
     np.asarray(Image.fromarray(ORIGINAL).resize((171, 171), Image.Resampling.BOX).resize((512, 512))), quality=60
 )
 REFERENCE = encoded(np.ascontiguousarray(ORIGINAL[:320, 60:400][:, ::-1]), quality=95)
+#: insightface's picture of six people, and about where their noses are.
+NOSES = [(106, 336), (317, 223), (513, 360), (798, 429), (956, 150), (1169, 333)]
 SIX = files("insightface").joinpath("data/images/t1.jpg").read_bytes()
 
 
@@ -105,7 +107,9 @@ def test_six_faces(service: httpx.Client) -> None:
     document = service.post(
         "/restore", files={"image": SIX}, data={"faces": "all"}, headers={"accept": "application/json"}
     ).json()
-    assert len(document["faces"]) == 6
+    boxes = [face["box"] for face in document["faces"]]
+    missed = [(x, y) for x, y in NOSES if not any(x0 < x < x1 and y0 < y < y1 for x0, y0, x1, y1 in boxes)]
+    assert not missed and len(boxes) <= 8
 
 
 def test_concurrent_requests_answer_what_each_would_alone(service: httpx.Client) -> None:
@@ -146,6 +150,6 @@ def test_demo(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "honestface.py"), "demo", "--out", str(tmp_path / "demo")]
     told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
     assert "only one of her" in told
-    before, after = (Image.open(tmp_path / "demo" / name) for name in ("degraded.jpg", "restored.png"))
-    assert before.size == after.size == (512, 512)
+    for name in ("degraded.jpg", "restored.png"):
+        assert pixels_of((tmp_path / "demo" / name).read_bytes()).shape == (512, 512, 3)
     assert (tmp_path / "demo" / "before-after.png").is_file() and (tmp_path / "demo" / "report.json").is_file()

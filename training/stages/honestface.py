@@ -141,5 +141,5 @@ class HonestFaceStage:
                 sample |= {k: v[other : other + 1] for k, v in self.held_out.items() if k.startswith("reference")}
             references, marks, who = self.condition(sample)
             chosen = None if mode == "none" else references
-            restored.append(self.network(sample["lq"], chosen, marks.points, who).restored)
+            restored.append(self.network(sample["lq"], chosen, marks.points, who).restored.float())
         return torch.cat(restored)
