@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.batch_invariant_linear import BatchInvariantLinear
 from models.references import segment_softmax, segment_sum
 
 
@@ -34,9 +33,9 @@ class FaceIdentityEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.queries = nn.Parameter(torch.randn(config.tokens, config.width))
-        self.key = BatchInvariantLinear(config.identity_width, config.width)
-        self.hidden = BatchInvariantLinear(config.identity_width, config.width)
-        self.projection = BatchInvariantLinear(config.width, config.prompt_width)
+        self.key = nn.Linear(config.identity_width, config.width)
+        self.hidden = nn.Linear(config.identity_width, config.width)
+        self.projection = nn.Linear(config.width, config.prompt_width)
 
     def forward(self, identity: Tensor, owner: Tensor, batch: int) -> Tensor:
         """Tokens `[B, 7, k]` from packed embeddings `[R, d]` and the image `owner [R]` of each (see `References`).
@@ -45,8 +44,7 @@ class FaceIdentityEncoder(nn.Module):
         """
         # Unit vectors have entries of size 1/sqrt(d); the layers want entries of size one.
         embeddings = F.normalize(identity, dim=-1) * self.config.identity_width**0.5
-        # Elementwise, not a matrix product: its last bits would depend on the number of rows.
-        scores = (self.key(embeddings)[:, None] * self.queries).sum(-1) / self.config.width**0.5
+        scores = self.key(embeddings) @ self.queries.T / self.config.width**0.5
         attention = segment_softmax(scores, owner, batch)
         pooled = segment_sum(attention[..., None] * embeddings[:, None], owner, batch)
         tokens: Tensor = self.projection(F.gelu(self.hidden(pooled) + self.queries))

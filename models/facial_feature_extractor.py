@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.affine_landmark_distance import affine_landmark_distance
-from models.batch_invariant_linear import BatchInvariantLinear
 from models.references import References, segment_argmin
 from models.vgg16 import IMAGENET_MEAN, IMAGENET_STD, VGG16
 
@@ -97,7 +96,7 @@ class FacialFeatureExtractor(nn.Module):
         self.vgg16 = nn.ModuleDict({"features": VGG16(last=2).features})
         self.colour = _embedding(statistics, config.width)
         self.structure = _embedding(statistics, config.width)
-        self.projection = BatchInvariantLinear(config.width, config.prompt_width)
+        self.projection = nn.Linear(config.width, config.prompt_width)
         self.offset = nn.Parameter(torch.randn(self.tokens, config.prompt_width) * 0.02)
         self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(3, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(3, 1, 1))
@@ -125,4 +124,4 @@ class FacialFeatureExtractor(nn.Module):
 
 
 def _embedding(statistics: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(statistics), BatchInvariantLinear(statistics, width), nn.GELU())
+    return nn.Sequential(nn.LayerNorm(statistics), nn.Linear(statistics, width), nn.GELU())
