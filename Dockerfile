@@ -1,7 +1,8 @@
-# docker build -t honestface .                                    CPU
-# docker build -t honestface:cuda --build-arg TORCH_INDEX= .      NVIDIA GPU (torch's default build)
+# docker build -t honestface .
+# The default index gives torch's CUDA build, which also runs on a CPU; --build-arg PIP_EXTRA_INDEX_URL=URL names an index with a
+# smaller CPU build.
 FROM python:3.11-slim-bookworm AS build
-ARG TORCH_INDEX=
+ARG PIP_EXTRA_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/honestface
 WORKDIR /src
@@ -9,7 +10,7 @@ COPY pyproject.toml README.md LICENSE honestface.py ./
 COPY models models
 COPY service service
 COPY training training
-RUN /opt/honestface/bin/pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} .
+RUN /opt/honestface/bin/pip install .
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/honestface /opt/honestface

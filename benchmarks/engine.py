@@ -3,8 +3,7 @@
     python -m benchmarks.engine [--runs 7] [--threads 2] [--bundle DIR]
 
 The baseline is one 3x3 convolution of 64 channels on a 512x512 picture (19.3 GFLOP), which any machine can repeat: the
-ratios say how
-the engine compares to it, the milliseconds only hold for the machine named.
+ratios say how the engine compares to it, the milliseconds only hold for the machine named.
 """
 
 import argparse
