@@ -142,7 +142,7 @@ def test_the_command_line_and_the_service_agree(service: httpx.Client, tmp_path:
     parts = [("image", PHOTO), ("references", REFERENCE)]
     answer = service.post("/restore", files=parts, data={"format": "png"}).content
     difference = np.abs(pixels_of(answer) - pixels_of((tmp_path / "out.png").read_bytes()))
-    # The device thread and the command may sum with different numbers of threads: a few pixels differ by a level or two.
+    # The device thread and the command may sum with different numbers of threads: a few pixels differ a little.
     assert difference.mean() < 0.05 and difference.max() <= 8
 
 
