@@ -53,6 +53,16 @@ class Generated(Latents):
     restored: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class SeenReference:
+    """The latent `[B, C, h, w]` of each image's optimal reference, bent onto the image; the cosine `[B]` between their
+    identities; `present` `[B]`, False where an image has no reference and the rest means nothing."""
+
+    latent: Tensor
+    agreement: Tensor
+    present: Tensor
+
+
 class PositionMap(nn.Module):
     """Learned channels `[P, size, size]` that say where in the aligned frame a place is."""
 
@@ -60,9 +70,11 @@ class PositionMap(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(0.1 * torch.randn(channels, size, size))
 
-    def forward(self, latent: Tensor) -> Tensor:
-        """The latent `[B, C, size, size]` with the map's channels behind its own."""
-        return torch.cat([latent, self.weight.to(latent.dtype).expand(len(latent), -1, -1, -1)], dim=1)
+    def forward(self, latent: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:
+        """The latent `[B, C, h, w]` with the map's channels behind its own; `corner` (row, column) is where it lies."""
+        (top, left), (height, width) = corner, latent.shape[2:]
+        part = self.weight[:, top : top + height, left : left + width].to(latent.dtype)
+        return torch.cat([latent, part.expand(len(latent), -1, -1, -1)], dim=1)
 
 
 class HonestFace(nn.Module):
@@ -136,12 +148,21 @@ class HonestFace(nn.Module):
             raise ValueError("references need the landmarks and the identity of the input")
         person = self.identity_embedder(landmarks, references)
         prompt = self.fusion(visual, person)
-        steering = self._steer(latent, person, references, landmarks, identity)
-        return Latents(prompt, latent, self.predict(latent, prompt, steering))
+        seen = self.see(person, references, landmarks, identity)
+        return Latents(prompt, latent, self.predict(latent, prompt, self.steer(latent, seen)))
 
-    def predict(self, latent: Tensor, prompt: Tensor, steering: tuple[list[Tensor], Tensor] | None = None) -> Tensor:
-        """The restored latent z_H (Eq. 3) of latents z_L `[B, C, h, w]` under a prompt `[B, 77, k]`."""
-        sample = latent if self.position_map is None else self.position_map(latent)
+    def predict(
+        self,
+        latent: Tensor,
+        prompt: Tensor,
+        steering: tuple[list[Tensor], Tensor] | None = None,
+        corner: tuple[int, int] = (0, 0),
+    ) -> Tensor:
+        """The restored latent z_H (Eq. 3) of latents z_L `[B, C, h, w]` under a prompt `[B, 77, k]`.
+
+        Training also restores parts of a face: `corner` (row, column) is where the latents lie in the aligned frame.
+        """
+        sample = latent if self.position_map is None else self.position_map(latent, corner)
         skips, middle = steering if steering is not None else (None, None)
         prediction = self.unet(
             sample,
@@ -153,10 +174,10 @@ class HonestFace(nn.Module):
         )[0]
         return self.diffusion.restored_latent(latent, prediction)
 
-    def _steer(
-        self, latent: Tensor, person: IdentityPrompt, references: References, landmarks: Tensor, identity: Tensor
-    ) -> tuple[list[Tensor], Tensor] | None:
-        """What the optimal reference, bent onto the input's landmarks, adds to the UNet's skips."""
+    def see(
+        self, person: IdentityPrompt, references: References, landmarks: Tensor, identity: Tensor
+    ) -> SeenReference | None:
+        """The optimal reference of each image, bent onto its landmarks; None without a reference adapter."""
         if self.reference_adapter is None:
             return None
         rows = person.optimal.clamp(min=0)
@@ -164,7 +185,13 @@ class HonestFace(nn.Module):
             references.images[rows], references.landmarks[rows], landmarks, self.config.reference_warp
         )
         agreement = (identity * references.identity[rows]).sum(1)
+        return SeenReference(self.vae.encode(bent), agreement, person.present)
+
+    def steer(self, latent: Tensor, seen: SeenReference | None) -> tuple[list[Tensor], Tensor] | None:
+        """What the reference adds to the UNet's skips and middle block, for latents of the same place as `seen`'s."""
+        if self.reference_adapter is None or seen is None:
+            return None
         steering: tuple[list[Tensor], Tensor] = self.reference_adapter(
-            latent, self.vae.encode(bent), agreement, person.present
+            latent, seen.latent, seen.agreement, seen.present
         )
         return steering

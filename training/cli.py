@@ -36,6 +36,21 @@ def train(
 
 
 @app.command()
+def blend_faces(
+    data: Annotated[list[Path], typer.Option(help="Folder of faces with labels.npz; repeatable.")],
+    teacher: Annotated[Path, typer.Option(help="Recogniser (ONNX) of ArcFace-112 crops, RGB 0..255: SFace.")],
+    out: Annotated[Path, typer.Option(help="Folder of the blends: an `extra` of the identity stage.")],
+    count: Annotated[int, typer.Option(help="How many.")] = 30_000,
+) -> None:
+    """Blend faces of different people and let the teacher describe them, for the identity stage."""
+    from training.blended_faces import Teacher
+    from training.blended_faces import blend_faces as write
+    from training.faces import labelled_pictures
+
+    write([pair for folder in data for pair in labelled_pictures(folder)], Teacher(teacher), out, count)
+
+
+@app.command()
 def evaluate(
     data: Annotated[Path, typer.Option(help="Folder of aligned faces (training.faces.load_faces).")],
     out: Annotated[Path, typer.Option(help="Folder for the table (Markdown, CSV) and the picture sheet.")],

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from models.bundle import load_exactly
 from models.errors import WeightsError
@@ -22,8 +23,12 @@ def load_component(module: nn.Module, path: Path) -> None:
         state = load_file(path)
     except SafetensorError as error:
         raise WeightsError(f"{path} cannot be read: {error}") from None
-    # copies: the loaded tensors are the mapped file itself, which a later export may write over
-    load_exactly(module, {key: value.clone() for key, value in state.items()}, str(path))
+    # copies: the loaded tensors are the mapped file itself, which a later export may write over; a bundle's are halves
+    load_exactly(module, {k: _trainable(v) for k, v in state.items()}, str(path))
+
+
+def _trainable(value: Tensor) -> Tensor:
+    return value.to(torch.float32, copy=True) if value.is_floating_point() else value.clone()
 
 
 def save_component(module: nn.Module, path: Path) -> None:

@@ -37,6 +37,7 @@ class Faces:
 
     files: list[FaceFile]
     _pixels: dict[int, Pixels] = field(default_factory=dict)
+    _enlarged: dict[int, Pixels] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -52,6 +53,15 @@ class Faces:
             with Image.open(self.files[index].path) as image:
                 self._pixels[index] = np.asarray(image.convert("RGB"))
         return self._pixels[index]
+
+    def enlarged(self, index: int) -> Pixels:
+        """RGB `[512, 512, 3]`; kept as well, since enlarging costs more than degrading."""
+        picture = self.pixels(index)
+        if picture.shape[0] == 512:
+            return picture
+        if index not in self._enlarged:
+            self._enlarged[index] = np.asarray(Image.fromarray(picture).resize((512, 512), Image.Resampling.BICUBIC))
+        return self._enlarged[index]
 
     def others(self, index: int) -> list[int]:
         """Other photographs of the same person."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.utils.data import Dataset
 
 from models.errors import PictureError
@@ -85,14 +84,10 @@ class RestorationDataset(Dataset[Batch]):
 
 def aligned_face(faces: Faces, index: int) -> tuple[Pixels, NDArray[np.float32]]:
     """A face at 512 px with its landmarks in these pixels; zeros where the index has none."""
-    picture = faces.pixels(index)
+    size = faces.pixels(index).shape[0]
     marks = faces.files[index].landmarks
-    marks = np.zeros((68, 2), np.float32) if marks is None else marks
-    if picture.shape[0] == 512:
-        return picture, marks
-    ratio = 512 / picture.shape[0]
-    enlarged = np.asarray(Image.fromarray(picture).resize((512, 512), Image.Resampling.BICUBIC))
-    return enlarged, (marks + 0.5) * ratio - 0.5
+    marks = np.zeros((68, 2), np.float32) if marks is None else (marks + 0.5) * (512 / size) - 0.5
+    return faces.enlarged(index), marks
 
 
 def held_out_samples(dataset: RestorationDataset, count: int) -> Batch:

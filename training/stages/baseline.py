@@ -1,7 +1,7 @@
 """The blind one-step model of the tiny profile: UNet, position map, VRE projection; VAE and dictionary frozen."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,8 +28,10 @@ class BaselineConfig(TrainingConfig):
     warm_start: Path | None = None
     """A folder with components of an earlier run to begin with."""
     presets: tuple[str, ...] = ("vqfr-v2", "vqfr-v1", "wide")
+    crop_cells: int = 64
+    """Side of the square of latent positions that is restored; 64 is the whole face."""
     decoded_cells: int = 28
-    """Side of the square of latent positions that is decoded for the losses on pixels."""
+    """Side of the square inside it that is decoded for the losses on pixels."""
     latent_weight: float = 1.0
     pixel_weight: float = 1.0
     feature_weight: float = 0.1
@@ -60,8 +62,12 @@ class BaselineStage:
         truth, lq = (batch[key].to(memory_format=torch.channels_last) for key in ("truth", "lq"))
         with torch.no_grad():
             latent, target = network.vae.encode(torch.cat([lq, truth])).chunk(2)
-        restored = network.predict(latent, visual_prompt(network, lq))
-        return restoration_losses(network, restored, target, truth, self.features, self.config, step)
+        corner = random_corner(latent, self.config.crop_cells)
+        latent, target = (cut(part, corner, self.config.crop_cells) for part in (latent, target))
+        truth = cut(truth, (corner[0] * CELL, corner[1] * CELL), self.config.crop_cells * CELL)
+        restored = network.predict(latent, visual_prompt(network, lq), corner=corner)
+        decoded = decode_square(network, restored, truth, self.config.decoded_cells)
+        return restoration_losses(network, restored, target, decoded, self.features, self.config, step)
 
     def validate(self) -> Mapping[str, float]:
         truth, lq = self.held_out["truth"], self.held_out["lq"]
@@ -81,6 +87,17 @@ class BaselineStage:
         save_components(self.network, folder)
 
 
+def random_corner(images: Tensor, side: int) -> tuple[int, int]:
+    """Row and column of a square of `side` inside `[B, C, H, W]`."""
+    row, column = (int(torch.randint(0, length - side + 1, ())) for length in images.shape[2:])
+    return row, column
+
+
+def cut(images: Tensor, corner: tuple[int, int], side: int) -> Tensor:
+    """The square of `side` at a corner of `[B, C, H, W]`."""
+    return images[:, :, corner[0] : corner[0] + side, corner[1] : corner[1] + side]
+
+
 def freeze_all_but(network: nn.Module, prefixes: tuple[str, ...]) -> None:
     """Train only the parameters whose names begin with one of the prefixes."""
     for name, parameter in network.named_parameters():
@@ -89,34 +106,57 @@ def freeze_all_but(network: nn.Module, prefixes: tuple[str, ...]) -> None:
 
 def visual_prompt(network: HonestFace, lq: Tensor) -> Tensor:
     """The VRE's prompt with gradients to its projection alone."""
-    with torch.no_grad():
-        tokens, _ = network.vre.select_tokens(network.vre.encode(lq).float())
+    # codes are chosen in float32, as they are when the model is used
+    with torch.no_grad(), torch.autocast(lq.device.type, enabled=False):
+        tokens, _ = network.vre.select_tokens(network.vre.encode(lq))
     prompt: Tensor = network.vre.projection(tokens)
     return prompt
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedSquare:
+    """A square of a restored face in pixels and the truth of it, `[B, 3, S, S]`; `corner` is its row and column (px) in
+    the part of the face that was restored."""
+
+    restored: Tensor
+    truth: Tensor
+    corner: tuple[int, int]
+
+    def part(self, side: int) -> tuple[Tensor, Tensor]:
+        """A random square of `side` pixels of both."""
+        corner = random_corner(self.truth, side)
+        return cut(self.restored, corner, side), cut(self.truth, corner, side)
+
+
+def decode_square(network: HonestFace, restored: Tensor, truth: Tensor, cells: int) -> DecodedSquare:
+    """Decodes a random square of `cells` of latents `[B, C, h, w]`; `truth` `[B, 3, 8h, 8w]`."""
+    corner = random_corner(restored, cells)
+    decoded = network.vae.decode(cut(restored, corner, cells))
+    row, column = corner[0] * CELL, corner[1] * CELL
+    return DecodedSquare(decoded, cut(truth, (row, column), cells * CELL), (row, column))
+
+
+def latent_loss(network: HonestFace, restored: Tensor, target: Tensor) -> Tensor:
+    """L1 of latents `[B, C, h, w]`, each channel by what it moves in the picture."""
+    scales = network.vae.channel_scales if isinstance(network.vae, PixelUnshuffleAutoencoder) else 1.0
+    return ((restored - target) * scales).abs().mean()
 
 
 def restoration_losses(
     network: HonestFace,
     restored: Tensor,
     target: Tensor,
-    truth: Tensor,
+    decoded: DecodedSquare,
     features: VGG16FeatureDistance,
     config: BaselineConfig,
     step: int,
 ) -> dict[str, Tensor]:
-    """Losses of restored latents `[B, C, 64, 64]` against target latents, and of a decoded square against the truth."""
-    losses: dict[str, Tensor] = {}
-    scales = network.vae.channel_scales if isinstance(network.vae, PixelUnshuffleAutoencoder) else 1.0
-    losses["latent"] = config.latent_weight * ((restored - target) * scales).abs().mean()
-    cells = config.decoded_cells
-    top, left = torch.randint(0, restored.shape[-1] - cells + 1, (2,)).tolist()
-    decoded = network.vae.decode(restored[:, :, top : top + cells, left : left + cells])
-    y, x, side = top * CELL, left * CELL, cells * CELL
-    square = truth[:, :, y : y + side, x : x + side]
-    losses["pixels"] = config.pixel_weight * (decoded - square).abs().mean()
+    """Losses of restored latents `[B, C, h, w]` against target latents, and of a decoded square against the truth."""
+    losses = {
+        "latent": config.latent_weight * latent_loss(network, restored, target),
+        "pixels": config.pixel_weight * (decoded.restored - decoded.truth).abs().mean(),
+    }
     if step % config.feature_every == 0:
-        part = config.feature_side
-        v, u = torch.randint(0, side - part + 1, (2,)).tolist()
-        pair = [image[:, :, v : v + part, u : u + part] for image in (decoded, square)]
-        losses["features"] = config.feature_weight * config.feature_every * features(*pair)
+        distance = features(*decoded.part(config.feature_side))
+        losses["features"] = config.feature_weight * config.feature_every * distance
     return losses

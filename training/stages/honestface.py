@@ -1,14 +1,16 @@
 """The reference-conditioned model: LoRA r=16 on the baseline's UNet, identity embedder and reference adapter."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.face_analyzer import Landmarks
 from models.honestface import HonestFace
+from models.identity_embedder import IdentityEmbedder
 from models.identity_network import EmbeddedIdentityEncoder, IdentityNetwork, IdentityNetworkConfig
 from models.landmark_network import HeatmapLandmarkDetector, LandmarkNetwork, LandmarkNetworkConfig
 from models.lora import adapter_state, add_adapters, merge_lora
@@ -19,10 +21,21 @@ from training.faces import load_faces
 from training.feature_distance import VGG16FeatureDistance
 from training.identity_loss import identity_loss
 from training.images import psnr, sheet
-from training.masked_face_alignment import masked_face_alignment
+from training.masked_face_alignment import attention_mask, masked_distance
+from training.onnx_recogniser import OnnxRecogniser, RecogniserConfig
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.stage import Batch
-from training.stages.baseline import BaselineConfig, freeze_all_but, restoration_losses
+from training.stages.baseline import (
+    CELL,
+    BaselineConfig,
+    cut,
+    decode_square,
+    freeze_all_but,
+    latent_loss,
+    random_corner,
+    restoration_losses,
+    visual_prompt,
+)
 
 #: The parts of the generator that the baseline hands over.
 INHERITED = ("vae", "unet", "vre", "position_map")
@@ -33,24 +46,33 @@ class HonestFaceStageConfig(BaselineConfig):
     """Folder with the baseline's components."""
     landmarks: Path
     identity: Path
+    recognisers: tuple[RecogniserConfig, ...] = ()
+    """Recognisers f_i of Eq. 8 beside the profile's own identity encoder."""
     references: int = 2
     reference_dropout: float = 0.2
     wrong_person: float = 0.1
     """Share of samples with a stranger's picture as reference, so that the gate learns to stay shut."""
     identity_weight: float = 0.3
     mfa_weight: float = 0.1
+    mfa_every: int = 4
+    """How often MFA is measured on the decoded square; its weight makes up for the steps between."""
     face_every: int = 4
-    """How often the whole face is decoded for the identity loss and MFA."""
+    """How often whole faces are restored for the identity loss; the steps between see squares of `crop_cells`."""
+    face_batch: int = 4
+    """Whole faces of such a step."""
 
 
 class HonestFaceStage:
-    """The baseline's losses, and every `face_every` steps Eq. 8 and Eq. 13 on the whole face."""
+    """The baseline's losses and MFA (Eq. 13) on squares, and every `face_every` steps Eq. 8 on whole faces."""
 
     def __init__(self, config: HonestFaceStageConfig) -> None:
         self.config = config
         self.network = HonestFace(TINY)
         for name in INHERITED:
             load_component(self.network.get_submodule(name), config.baseline / f"{name}.safetensors")
+        if config.warm_start:
+            for name in ("identity_embedder", "reference_adapter"):
+                load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
         add_adapters(self.network.unet)
         freeze_all_but(self.network, ("identity_embedder.", "reference_adapter.", "vre.projection.", "vae.refine."))
         for name, parameter in self.network.unet.named_parameters():
@@ -68,28 +90,51 @@ class HonestFaceStage:
             config.reference_dropout,
             config.wrong_person,
         )
+        self.recognisers = [OnnxRecogniser(recogniser) for recogniser in config.recognisers]
         self.features = VGG16FeatureDistance(config.vgg16)
         held_out = RestorationDataset(load_faces(config.data, "val"), ["vqfr-v2"], 1, config.references, 0.0)
         self.held_out = held_out_samples(held_out, 24)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         network, config = self.network, self.config
-        truth, lq = batch["truth"], batch["lq"]
+        whole = step % config.face_every == config.face_every - 1
+        if whole:
+            batch = {key: value[: config.face_batch] for key, value in batch.items()}
+        truth, lq = (batch[key].to(memory_format=torch.channels_last) for key in ("truth", "lq"))
         with torch.no_grad():
-            target = network.vae.encode(truth)
+            latent, target = network.vae.encode(torch.cat([lq, truth])).chunk(2)
             references, marks, who = self.condition(batch)
-            heatmaps = marks.heatmaps
-        generated = network.latents(lq, references, marks.points, who)
-        losses = restoration_losses(network, generated.restored_latent, target, truth, self.features, config, step)
-        if step % config.face_every == 0:
-            restored = network.vae.decode(generated.restored_latent).float()
-            weight = config.face_every
-            losses["identity"] = (
-                weight * config.identity_weight * identity_loss(restored, truth, [self.identity_encoder])
-            )
-            halves = F.avg_pool2d(restored, 2), F.avg_pool2d(truth, 2)
-            losses["mfa"] = weight * config.mfa_weight * masked_face_alignment(*halves, heatmaps, self.features)
+        prompt, seen = visual_prompt(network, lq), None
+        if references is not None:
+            person = cast(IdentityEmbedder, network.identity_embedder)(marks.points, references)
+            prompt = network.fusion(prompt, person)
+            seen = network.see(person, references, marks.points, who)
+        cells = latent.shape[-1] if whole else config.crop_cells
+        corner = random_corner(latent, cells)
+        latent, target = cut(latent, corner, cells), cut(target, corner, cells)
+        if seen is not None:
+            seen = replace(seen, latent=cut(seen.latent, corner, cells))
+        restored = network.predict(latent, prompt, network.steer(latent, seen), corner)
+        truth = cut(truth, (corner[0] * CELL, corner[1] * CELL), cells * CELL)
+        if whole:
+            return {
+                "latent": config.latent_weight * latent_loss(network, restored, target),
+                "identity": self._identity_loss(network.vae.decode(restored), truth),
+            }
+        decoded = decode_square(network, restored, truth, config.decoded_cells)
+        losses = restoration_losses(network, restored, target, decoded, self.features, config, step)
+        if step % config.mfa_every == 1:
+            mask = attention_mask(marks.heatmaps, lq.shape[-1])
+            place = (corner[0] * CELL + decoded.corner[0], corner[1] * CELL + decoded.corner[1])
+            mask = cut(mask, place, decoded.truth.shape[-1])
+            distance = masked_distance(decoded.restored, decoded.truth, mask, self.features)
+            losses["mfa"] = config.mfa_every * config.mfa_weight * distance
         return losses
+
+    def _identity_loss(self, restored: Tensor, truth: Tensor) -> Tensor:
+        """Eq. 8 of whole faces; its weight makes up for the steps between."""
+        loss = identity_loss(restored.float(), truth, [self.identity_encoder, *self.recognisers])
+        return self.config.face_every * self.config.identity_weight * loss
 
     def condition(self, batch: Batch) -> tuple[References | None, Landmarks, Tensor]:
         """Packed references of a batch, and landmarks and identity as the face tools see them in the input."""

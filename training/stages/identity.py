@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from models.geometry import ARCFACE_112, ARCFACE_SIZE, fit_similarity, five_points
 from models.identity_network import EmbeddedIdentityEncoder, IdentityNetwork, IdentityNetworkConfig
-from training.components import save_component
+from training.components import load_component, save_component
 from training.degradation import PRESETS, degrade
 from training.face_views import Jitter, random_view
 from training.faces import described_pictures, load_faces
@@ -26,6 +26,8 @@ class IdentityConfig(TrainingConfig):
     extra: tuple[Path, ...] = ()
     """More folders with `labels.npz` (files, landmarks, sface)."""
     relation_weight: float = 2.0
+    warm_start: Path | None = None
+    """The encoder of an earlier run to begin with."""
 
 
 class DescribedDataset(Dataset[Batch]):
@@ -53,6 +55,8 @@ class IdentityStage:
     def __init__(self, config: IdentityConfig) -> None:
         self.config = config
         self.network = IdentityNetwork(IdentityNetworkConfig())
+        if config.warm_start:
+            load_component(self.network, config.warm_start)
         pictures = described_pictures(config.data)
         for folder in config.extra:
             pictures += described_pictures(folder)

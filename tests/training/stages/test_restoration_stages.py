@@ -21,7 +21,7 @@ from training.components import load_component, save_component, save_components
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.stage import Batch
 from training.stages import baseline, honestface
-from training.stages.baseline import BaselineConfig, BaselineStage, freeze_all_but, visual_prompt
+from training.stages.baseline import BaselineConfig, BaselineStage, cut, freeze_all_but, visual_prompt
 from training.stages.honestface import HonestFaceStage, HonestFaceStageConfig
 
 
@@ -42,6 +42,7 @@ class Workshop:
             run=self.runs / "baseline",
             steps=1,
             batch=1,
+            crop_cells=16,
             decoded_cells=8,
             feature_side=32,
         )
@@ -125,7 +126,8 @@ def test_what_is_restored_perfectly_costs_nothing_but_the_autoencoder(blind: Bas
     with torch.no_grad():
         target = blind.network.vae.encode(batch["truth"])
         decoded = blind.network.vae.decode(target)
-        losses = baseline.restoration_losses(blind.network, target, target, decoded, blind.features, blind.config, 0)
+        square = baseline.decode_square(blind.network, target, decoded, 8)
+        losses = baseline.restoration_losses(blind.network, target, target, square, blind.features, blind.config, 0)
     assert float(losses["latent"]) == 0
     assert float(losses["pixels"]) < 0.05  # only what a square's rim lacks of its neighbourhood
 
@@ -143,9 +145,19 @@ def test_the_prompt_in_training_is_the_generators() -> None:
 def test_one_step_with_references(referenced: HonestFaceStage) -> None:
     assert trained_parts(referenced.network) == {"identity_embedder", "reference_adapter", "vre", "vae", "unet"}
     assert all(".lora_" in name for name, p in referenced.network.unet.named_parameters() if p.requires_grad)
-    losses = one_step(referenced, step=0)
-    assert set(losses) == {"latent", "pixels", "features", "identity", "mfa"}
+    assert set(one_step(referenced, step=0)) == {"latent", "pixels", "features"}
+    assert set(one_step(referenced, step=1)) == {"latent", "pixels", "mfa"}
+    losses = one_step(referenced, step=3)
+    assert set(losses) == {"latent", "identity"}
     assert 0 <= float(losses["identity"]) <= 4 * 0.3 * 2
+
+
+def test_a_square_is_restored_as_the_same_place_of_the_whole_face(blind: BaselineStage) -> None:
+    latent = torch.randn(1, 64, 64, 64)
+    positions = blind.network.position_map
+    assert positions is not None
+    corner = (8, 24)
+    assert torch.equal(positions(cut(latent, corner, 16), corner), cut(positions(latent), corner, 16))
 
 
 def test_the_exported_model_restores_as_the_trained_one_did(referenced: HonestFaceStage, workshop: Workshop) -> None:

@@ -1,0 +1,78 @@
+"""More people for the identity encoder: blends of two faces, described by the teacher itself.
+
+A teacher's embedding can be had of any picture, not only of photographs that exist: blends are people in between, and a
+student that agrees with its teacher on them agrees better on strangers.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.errors import WeightsError
+from models.geometry import ARCFACE_112, fit_similarity, five_points, transform_points
+from models.geometry import warp as resample
+from training.face_views import MIRRORED, relight
+
+Pixels = NDArray[np.uint8]
+
+#: Pixels around the ArcFace-112 frame on each side: room for the jitter of the stage that learns from the blends.
+MARGIN = 16
+SIDE = 112 + 2 * MARGIN
+
+
+class Teacher:
+    """A recogniser in ONNX that takes ArcFace-112 crops `[B, 3, 112, 112]`, RGB in 0..255 (SFace)."""
+
+    def __init__(self, path: Path) -> None:
+        from onnxruntime import InferenceSession, SessionOptions
+
+        options = SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        try:
+            self.session = InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has an exception class for each status, without a common base
+            raise WeightsError(f"{path} is no ONNX recogniser: {str(error).splitlines()[0]}") from error
+
+    def describe(self, crops: list[Pixels]) -> NDArray[np.float32]:
+        """Embeddings `[B, d]`, unit length."""
+        batch = np.stack(crops).transpose(0, 3, 1, 2).astype(np.float32)
+        name = self.session.get_inputs()[0].name
+        rows = [self.session.run(None, {name: crop[None]})[0][0] for crop in batch]  # its batch size may be fixed to 1
+        found = np.stack(rows)
+        unit: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
+        return unit
+
+
+def blend_faces(
+    pictures: list[tuple[Path, NDArray[np.float32]]], teacher: Teacher, out: Path, count: int, seed: int = 0
+) -> None:
+    """Writes `count` blends of `pictures` (path, landmarks `[68, 2]`) to `out`, with a `labels.npz`."""
+    out.mkdir(parents=True, exist_ok=True)
+    files, marks, descriptors = [], [], []
+    for number in range(count):
+        rng = np.random.default_rng((seed, number))
+        first, second = (_framed(*pictures[rng.integers(len(pictures))], mirrored=rng.random() < 0.5) for _ in range(2))
+        share = rng.uniform(0.25, 0.75)
+        face = relight(np.rint(share * first[0] + (1 - share) * second[0]).astype(np.uint8), rng)
+        crop = face[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        files.append(f"{number:06d}.jpg")
+        marks.append(share * first[1] + (1 - share) * second[1])
+        descriptors.append(teacher.describe([crop])[0])
+        Image.fromarray(face).save(out / files[-1], quality=95)
+    np.savez(out / "labels.npz", files=files, landmarks=np.stack(marks).astype(np.float32), sface=np.stack(descriptors))
+
+
+def _framed(path: Path, landmarks: NDArray[np.float32], mirrored: bool) -> tuple[Pixels, NDArray[np.float64]]:
+    """The face in the ArcFace frame with its margin, and its landmarks there."""
+    matrix = fit_similarity(five_points(landmarks), ARCFACE_112)
+    matrix[:, 2] += MARGIN
+    with Image.open(path) as image:
+        face = resample(np.asarray(image.convert("RGB")), matrix, (SIDE, SIDE))
+    points = transform_points(matrix, landmarks)
+    if mirrored:
+        face = np.ascontiguousarray(face[:, ::-1])
+        points = (points * (-1.0, 1.0) + (SIDE - 1.0, 0.0))[MIRRORED]
+    return face, points
