@@ -115,8 +115,9 @@ class EmbeddedFaceDetector:
         )
         image = torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 127.5 - 1
         image = F.pad(image, (0, -image.shape[3] % 32, 0, -image.shape[2] % 32))
-        logits, boxes = self.network(image)
+        logits, boxes = self.network(image.to(next(self.network.parameters()).device))
         scores = logits[0].sigmoid()
+        scores, boxes = scores.cpu(), boxes.cpu()
         keep = (scores >= config.threshold).nonzero()[:, 0]
         keep = keep[scores[keep].argsort(descending=True)][:1000]
         found = boxes[0, keep].numpy() / ratio

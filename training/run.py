@@ -1,5 +1,6 @@
 """Builds a stage from its YAML settings and trains it."""
 
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -26,11 +27,12 @@ STAGES = {
 
 def run(stage: str, config: Path, overrides: list[str]) -> None:
     """Train `stage` with the settings of a YAML file; `overrides` are KEY=VALUE with YAML values."""
+    began = time.monotonic()
     module_name, config_name, stage_name = STAGES[stage]
     module = import_module(module_name)
     settings = load_config(config, getattr(module, config_name), overrides)
     build = cast(Callable[[TrainingConfig], Stage], getattr(module, stage_name))
-    Trainer(build(settings), settings).fit()
+    Trainer(build(settings), settings, began).fit()
 
 
 def load_config(path: Path, model: type[TrainingConfig], overrides: list[str]) -> TrainingConfig:

@@ -1,10 +1,12 @@
 """What a training stage tells the trainer."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -22,7 +24,10 @@ class TrainingConfig(BaseModel):
     """Folder of the run: checkpoints, scalars, pictures and the exported component."""
     steps: int
     batch: int
+    """Samples of one forward pass on one device; a step sees `batch * accumulate` of them on each."""
+    accumulate: int = Field(1, ge=1)
     learning_rate: float = 1e-3
+    discriminator_learning_rate: float = 2e-4
     warmup: int = 100
     weight_decay: float = 0.0
     gradient_clip: float = 1.0
@@ -33,26 +38,48 @@ class TrainingConfig(BaseModel):
     threads: int = 2
     checkpoint_seconds: float = 180.0
     picture_seconds: float = 600.0
+    max_seconds: float | None = None
+    """Stop with a checkpoint after so long, for machines that are lent in slices: the same command goes on."""
 
 
-class Stage(Protocol):
-    """One thing to train. A sample's number is its seed, so that a resumed run goes on where it stopped."""
+class Stage(ABC):
+    """One thing to train. A sample's number is its seed, so that a resumed run goes on where it stopped.
+
+    The trainer moves `network`, the frozen `teachers` and the `adversary` to its device, and batches with them; what a
+    stage keeps to validate on stays on the CPU until it is used.
+    """
 
     network: nn.Module
     dataset: Dataset[Batch]
+    teachers: nn.Module | None = None
+    adversary: nn.Module | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    @abstractmethod
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         """Weighted scalar losses of one batch; the trainer minimises their sum."""
-        ...
 
+    def adversary_losses(self, step: int) -> Mapping[str, Tensor]:
+        """The adversary's own losses on what `losses` showed it last."""
+        raise NotImplementedError
+
+    @abstractmethod
     def validate(self) -> Mapping[str, float]:
         """Figures on the validation split, with the averaged weights in place."""
-        ...
 
+    @abstractmethod
     def pictures(self) -> Tensor | None:
         """A sheet `[3, H, W]` in 0..1 for people to look at."""
-        ...
 
+    @abstractmethod
     def export(self, folder: Path) -> None:
         """Write the finished component(s) as safetensors."""
-        ...
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch's tensors on a device."""
+    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}

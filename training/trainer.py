@@ -1,22 +1,24 @@
 """The training loop: accelerate for precision and devices, averaged weights, atomic checkpoints, resume, NaN guard."""
 
-import copy
 import math
 import os
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.tensorboard import SummaryWriter
 
 from models.errors import HonestFaceError
-from training.stage import Batch, Stage, TrainingConfig
+from training.learner import Learner
+from training.stage import Batch, Stage, TrainingConfig, on_device
+from training.trained_weights import AveragedWeights, trained_weights
 
 #: Steps in a row whose gradients are not finite, before a run gives up; each leaves the weights as they are.
 MOST_SKIPPED = 20
@@ -27,168 +29,209 @@ class TrainingError(HonestFaceError):
 
 
 class NumberedSampler(Sampler[int]):
-    """The samples from number `start` to `end`, in order: their number is their seed."""
+    """The samples from number `start` to `end`, in order: their number is their seed.
 
-    def __init__(self, start: int, end: int) -> None:
-        self.start, self.end = start, end
+    Of several processes each takes every `world`-th batch, beginning with batch `rank`.
+    """
+
+    def __init__(self, start: int, end: int, batch: int = 1, rank: int = 0, world: int = 1) -> None:
+        self.start, self.end, self.batch, self.rank, self.world = start, end, batch, rank, world
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, self.end))
+        return (n for n in range(self.start, self.end) if n // self.batch % self.world == self.rank)
 
     def __len__(self) -> int:
-        return self.end - self.start
+        return (self.end - self.start) // self.world
 
 
 class Trainer:
-    """Trains one stage; `fit` resumes from the newest checkpoint in the run's folder."""
+    """Trains one stage; `fit` resumes from the newest checkpoint in the run's folder.
 
-    def __init__(self, stage: Stage, config: TrainingConfig) -> None:
+    `began` (time.monotonic) is when `max_seconds` began to count, by default now.
+    """
+
+    def __init__(self, stage: Stage, config: TrainingConfig, began: float | None = None) -> None:
+        self.began = time.monotonic() if began is None else began
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.stage, self.config = stage, config
-        self.accelerator = Accelerator(mixed_precision=config.precision if config.precision != "fp32" else "no")
-        stage.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-        parameters = [p for p in stage.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+        # which parts of a network a step uses depends on its number: some losses are taken every few steps
+        parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
+        precision = config.precision if config.precision != "fp32" else "no"
+        self.accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[parallel])
+        device = self.accelerator.device
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.benchmark = True
+        for part in (stage.network, stage.teachers, stage.adversary):
+            if part is not None:
+                part.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        self.generator = Learner(
+            self.accelerator, stage.network, stage.losses, config.learning_rate, config.weight_decay, (0.9, 0.99)
+        )
+        self.discriminator = stage.adversary and Learner(
+            self.accelerator,
+            stage.adversary,
+            stage.adversary_losses,
+            config.discriminator_learning_rate,
+            config.weight_decay,
+            (0.5, 0.99),
         )
         self.step = self.skipped = 0
-        self.average = {k: v.detach().clone() for k, v in _trained(stage.network).items()}
+        self.seconds = self.reported = 0.0
+        self.average = AveragedWeights(stage.network, config.ema)
         config.run.mkdir(parents=True, exist_ok=True)
         self.checkpoint = config.run / "checkpoint.pt"
         if self.checkpoint.exists():
             self._load()
 
-    def fit(self) -> None:
-        """Train to the configured number of steps, then validate and export with the averaged weights."""
+    def fit(self) -> bool:
+        """Train to the configured number of steps, then validate and export with the averaged weights.
+
+        False if `max_seconds` ran out first: the checkpoint is written and the same call goes on from it.
+        """
+        main = self.accelerator.is_main_process
+        with SummaryWriter(str(self.config.run / "scalars")) if main else nullcontext() as writer:
+            return self._fit(writer)
+
+    def _fit(self, writer: SummaryWriter | None) -> bool:
         config = self.config
-        writer = SummaryWriter(str(config.run / "scalars"))
-        loader: DataLoader[Batch] = DataLoader(
+        batches = iter(self._loader())
+        started = saved = time.monotonic()
+        first, before, shown = self.step, self.seconds, 0.0
+        while self.step < config.steps:
+            losses = self._train_step([next(batches) for _ in range(config.accumulate)])
+            if self.skipped > MOST_SKIPPED:
+                terms = {name: float(value) for name, value in losses.items()}
+                raise TrainingError(f"{self.skipped} steps without finite gradients before step {self.step}: {terms}")
+            now = time.monotonic()
+            self.seconds = before + now - started
+            if writer is not None and now - shown > 15:
+                shown = now
+                self._show(losses, (now - started) / (self.step - first), writer)
+            if self._everywhere(now - saved > config.checkpoint_seconds):
+                self._save()
+                saved = now
+            if self._everywhere(self.seconds - self.reported > config.picture_seconds):
+                self._report(writer)
+            if config.max_seconds is not None and self._everywhere(now - self.began > config.max_seconds):
+                self._save()
+                if writer is not None:
+                    print(f"step {self.step}/{config.steps}: time is up, the same command goes on", flush=True)
+                return False
+        self._save()
+        self._report(writer)
+        if writer is not None:
+            with self.average:
+                self.stage.export(config.run)
+        self.accelerator.wait_for_everyone()
+        return True
+
+    def _loader(self) -> "DataLoader[Batch]":
+        config, world = self.config, self.accelerator.num_processes
+        each = config.batch * config.accumulate * world
+        return DataLoader(
             self.stage.dataset,
             batch_size=config.batch,
-            sampler=NumberedSampler(self.step * config.batch, config.steps * config.batch),
+            sampler=NumberedSampler(
+                self.step * each, config.steps * each, config.batch, self.accelerator.process_index, world
+            ),
             num_workers=config.workers,
             prefetch_factor=4 if config.workers else None,
             worker_init_fn=_single_thread,
+            pin_memory=self.accelerator.device.type == "cuda",
         )
-        self.stage.network, self.optimizer, loader = self.accelerator.prepare(
-            self.stage.network, self.optimizer, loader
-        )
-        started = saved = pictured = time.monotonic()
-        first, shown = self.step, 0.0
-        for batch in loader:
-            losses = self._train_step(batch)
-            if self.skipped > MOST_SKIPPED:
-                raise TrainingError(f"{self.skipped} steps without finite gradients before step {self.step}: {losses}")
-            now = time.monotonic()
-            if now - shown > 15:
-                shown = now
-                pace = (now - started) / max(1, self.step - first)
-                terms = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
-                left = pace * (config.steps - self.step) / 60
-                print(f"step {self.step}/{config.steps} {terms} | {pace:.2f} s/step, {left:.0f} min left", flush=True)
-                for name, value in losses.items():
-                    writer.add_scalar(f"loss/{name}", value, self.step)
-            if now - saved > config.checkpoint_seconds:
-                self._save()
-                saved = now
-            if now - pictured > config.picture_seconds:
-                self._report(writer)
-                pictured = time.monotonic()
-        self._save()
-        self._report(writer)
-        with self._averaged():
-            self.stage.export(config.run)
-        writer.close()
 
-    def _train_step(self, batch: Batch) -> dict[str, float]:
-        # what a step draws depends on its number alone: a resumed run repeats an uninterrupted one
-        torch.manual_seed(self.config.seed + self.step)
-        network = self.stage.network
-        network.train()
-        rate = self.config.learning_rate * _schedule(self.step, self.config.warmup, self.config.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with self.accelerator.autocast():
-            losses = self.stage.losses(batch, self.step)
-        total = torch.stack([loss.float() for loss in losses.values()]).sum()
-        self.accelerator.backward(total)
-        norm = self.accelerator.clip_grad_norm_(network.parameters(), self.config.gradient_clip)
-        if norm is None or torch.isfinite(norm):
-            self.optimizer.step()
-            self._update_average()
-            self.skipped = 0
-        else:
-            self.skipped += 1
-        self.optimizer.zero_grad(set_to_none=True)
+    def _train_step(self, batches: list[Batch]) -> dict[str, Tensor]:
+        config, losses = self.config, {}
+        self.stage.network.train()
+        share = 1 / len(batches)
+        for number, batch in enumerate(batches):
+            # what a step draws depends on its number alone: a resumed run repeats an uninterrupted one
+            place = (self.step * len(batches) + number) * self.accelerator.num_processes
+            torch.manual_seed(config.seed + place + self.accelerator.process_index)
+            last = number == len(batches) - 1
+            if self.discriminator:
+                self.discriminator.thaw(False)
+            batch = on_device(batch, self.accelerator.device)
+            losses = self.generator.accumulate(batch, self.step, share=share, last=last)
+            if self.discriminator:
+                self.discriminator.thaw(True)
+                losses |= self.discriminator.accumulate(self.step, share=share, last=last)
+        progress = _schedule(self.step, config.warmup, config.steps)
+        finite = self.generator.step(progress, config.gradient_clip)
+        if finite:
+            self.average.update(self.step)
+        if self.discriminator:
+            finite = self.discriminator.step(progress, config.gradient_clip) and finite
+        self.skipped = 0 if finite else self.skipped + 1
         self.step += 1
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return losses
 
-    def _update_average(self) -> None:
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        current = _trained(self.accelerator.unwrap_model(self.stage.network))
-        floats = [k for k, v in current.items() if v.is_floating_point()]
-        torch._foreach_lerp_([self.average[k] for k in floats], [current[k] for k in floats], 1 - decay)
+    def _everywhere(self, due: bool) -> bool:
+        """What the main process finds, so that all processes save, report and stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return due
+        answer = torch.tensor(int(due and self.accelerator.is_main_process), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(answer).item())
 
-    def _averaged(self) -> "_Averaged":
-        return _Averaged(self.accelerator.unwrap_model(self.stage.network), self.average)
+    def _show(self, losses: dict[str, Tensor], pace: float, writer: SummaryWriter) -> None:
+        terms = {name: float(value) for name, value in losses.items()}
+        shown = " ".join(f"{name} {value:.4f}" for name, value in terms.items())
+        left = pace * (self.config.steps - self.step) / 60
+        print(f"step {self.step}/{self.config.steps} {shown} | {pace:.2f} s/step, {left:.0f} min left", flush=True)
+        for name, value in terms.items():
+            writer.add_scalar(f"loss/{name}", value, self.step)
 
-    def _report(self, writer: SummaryWriter) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        with self._averaged(), torch.no_grad():
-            figures = self.stage.validate()
-            sheet = self.stage.pictures()
-        print(f"step {self.step} validation " + " ".join(f"{k} {v:.4f}" for k, v in figures.items()), flush=True)
-        for name, value in figures.items():
-            writer.add_scalar(f"validation/{name}", value, self.step)
-        if sheet is not None:
-            pixels = (sheet.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-            Image.fromarray(np.ascontiguousarray(pixels)).save(self.config.run / f"sheet_{self.step:06d}.png")
+    def _report(self, writer: SummaryWriter | None) -> None:
+        self.reported = self.seconds
+        if writer is not None:
+            with self.average, torch.no_grad():
+                figures = self.stage.validate()
+                sheet = self.stage.pictures()
+            print(f"step {self.step} validation " + " ".join(f"{k} {v:.4f}" for k, v in figures.items()), flush=True)
+            for name, value in figures.items():
+                writer.add_scalar(f"validation/{name}", value, self.step)
+            if sheet is not None:
+                pixels = (sheet.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+                Image.fromarray(np.ascontiguousarray(pixels)).save(self.config.run / f"sheet_{self.step:06d}.png")
+                writer.add_image("sheet", pixels, self.step, dataformats="HWC")
+        self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
         if not self.accelerator.is_main_process:
             return
         state: dict[str, Any] = {
             "step": self.step,
-            "network": _trained(self.accelerator.unwrap_model(self.stage.network)),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
+            "seconds": self.seconds,
+            "reported": self.reported,
+            "network": trained_weights(self.stage.network),
+            "average": self.average.values,
+            "optimizer": self.generator.optimizer.state_dict(),
         }
+        if self.discriminator:
+            state["adversary"] = trained_weights(self.discriminator.network)
+            state["adversary_optimizer"] = self.discriminator.optimizer.state_dict()
         temporary = self.checkpoint.with_suffix(".part")
         torch.save(state, temporary)
         os.replace(temporary, self.checkpoint)  # atomic: a kill leaves the old checkpoint or the new one
 
     def _load(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
-        own = _trained(self.stage.network)
-        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in state["network"].items()}:
+        self._fill(self.generator, state["network"], state["optimizer"])
+        self.average.load(state["average"])
+        self.step = state["step"]
+        self.seconds, self.reported = state.get("seconds", 0.0), state.get("reported", 0.0)
+        # discriminators may join a run that was begun without them
+        if self.discriminator and "adversary" in state:
+            self._fill(self.discriminator, state["adversary"], state["adversary_optimizer"])
+
+    def _fill(self, learner: Learner, weights: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
+        own = trained_weights(learner.network)
+        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
             raise TrainingError(f"{self.checkpoint} belongs to another network: start in a new run folder")
-        self.stage.network.load_state_dict(state["network"], strict=False)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average, self.step = state["average"], state["step"]
-
-
-class _Averaged:
-    """Puts the averaged weights into the network for as long as the block lasts."""
-
-    def __init__(self, network: nn.Module, average: dict[str, Tensor]) -> None:
-        self.network, self.average = network, average
-
-    def __enter__(self) -> None:
-        self.kept = copy.deepcopy(_trained(self.network))
-        self.network.load_state_dict(self.average, strict=False)
-        self.network.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self.network.load_state_dict(self.kept, strict=False)
-        self.network.train()
-
-
-def _trained(network: nn.Module) -> dict[str, Tensor]:
-    """The trainable weights and all buffers; frozen parts (teachers, a frozen VAE) are not saved with a run."""
-    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
-    return {name: value for name, value in network.state_dict().items() if name not in frozen}
+        learner.network.load_state_dict(weights, strict=False)
+        learner.optimizer.load_state_dict(optimizer)
 
 
 def _schedule(step: int, warmup: int, steps: int) -> float:

@@ -69,8 +69,59 @@ def test_a_run_that_is_killed_and_resumed_ends_like_an_uninterrupted_one(tmp_pat
     assert [len(last.seen), last_trainer.step] == [STEPS - 9, STEPS]
     assert torch.equal(last.samples[0], whole.samples[9])
     assert equal(last.network.state_dict(), whole.network.state_dict())
-    assert equal(last_trainer.average, whole_trainer.average)
+    assert equal(last_trainer.average.values, whole_trainer.average.values)
     assert equal(load_file(broken / "toy.safetensors"), load_file(tmp_path / "whole" / "toy.safetensors"))
+
+
+def test_generator_and_discriminator_alternate_and_resume_together(tmp_path: Path) -> None:
+    whole, whole_trainer = train(tmp_path / "whole", adversarial=True)
+    broken = tmp_path / "broken"
+    with pytest.raises(Killed):
+        train(broken, ToyStage(config(broken, adversarial=True), kill_at=6), adversarial=True)
+    last, last_trainer = train(broken, adversarial=True)
+    assert whole.adversary is not None and last.adversary is not None
+    assert equal(last.network.state_dict(), whole.network.state_dict())
+    assert equal(last.adversary.state_dict(), whole.adversary.state_dict())
+    plain, _ = train(tmp_path / "plain")
+    assert not equal(plain.network.state_dict(), whole.network.state_dict())
+    assert whole_trainer.step == last_trainer.step == STEPS
+
+
+def test_a_discriminator_joins_a_run_that_was_begun_without(tmp_path: Path) -> None:
+    train(tmp_path, ToyStage(config(tmp_path)), steps=4)
+    stage, trainer = train(tmp_path, adversarial=True)
+    assert len(stage.seen) == STEPS - 4 and trainer.step == STEPS
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert set(state["adversary"]) == {"weight", "bias"}
+
+
+def test_several_batches_a_step_are_one_large_batch(tmp_path: Path) -> None:
+    """But for the toy's batch norm, which sees each by itself: so only the samples are compared."""
+    stage, trainer = train(tmp_path / "a", accumulate=2, batch=2, steps=3)
+    large, _ = train(tmp_path / "b", steps=3)
+    assert trainer.step == 3 and len(stage.samples) == 6
+    assert torch.equal(torch.cat(stage.samples), torch.cat(large.samples))
+    assert torch.equal(stage.seen[0]["0.weight"], stage.seen[1]["0.weight"])
+    assert not torch.equal(stage.seen[1]["0.weight"], stage.seen[2]["0.weight"])
+
+
+def test_time_slices_end_with_a_checkpoint_and_go_on(tmp_path: Path) -> None:
+    slices = 0
+    while True:
+        stage = ToyStage(config(tmp_path))
+        trainer = Trainer(stage, config(tmp_path, max_seconds=0.0, checkpoint_seconds=1e9, picture_seconds=1e9))
+        if trainer.fit():
+            break
+        slices += 1
+        assert len(stage.seen) == 1 and not (tmp_path / "toy.safetensors").exists()
+    whole, _ = train(tmp_path / "whole")
+    assert slices == STEPS  # the last one only exports
+    assert equal(trainer.stage.network.state_dict(), whole.network.state_dict())
+
+
+def test_several_processes_share_the_batches_of_a_step() -> None:
+    shares = [list(NumberedSampler(12, 24, 3, rank, 2)) for rank in range(2)]
+    assert shares == [[12, 13, 14, 18, 19, 20], [15, 16, 17, 21, 22, 23]]
 
 
 def test_a_finished_run_is_only_exported_again(tmp_path: Path) -> None:
@@ -154,15 +205,11 @@ def test_workers_give_the_same_samples(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_warms_up_and_comes_down(tmp_path: Path) -> None:
-    rates = []
-
-    class Watched(ToyStage):
-        def losses(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-            rates.append(trainer.optimizer.param_groups[0]["lr"])
-            return dict(super().losses(batch, step))
-
     chosen = config(tmp_path)
-    trainer = Trainer(Watched(chosen), chosen)
+    trainer = Trainer(ToyStage(chosen), chosen)
+    optimizer = trainer.generator.optimizer
+    rates = []
+    optimizer.register_step_pre_hook(lambda *_: rates.append(optimizer.param_groups[0]["lr"]))
     trainer.fit()
     assert rates[:3] == pytest.approx([0.05 / 3, 0.1 / 3, 0.05])
     assert rates[3:] == sorted(rates[3:], reverse=True)

@@ -8,11 +8,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from training.stage import Batch, TrainingConfig
+from training.stage import Batch, Stage, TrainingConfig
 
 
 class ToyConfig(TrainingConfig):
     width: int = 4
+    adversarial: bool = False
 
 
 class ToyDataset(Dataset[Batch]):
@@ -24,7 +25,7 @@ class Killed(Exception):
     """Stands for a kill: the process is gone between two steps."""
 
 
-class ToyStage:
+class ToyStage(Stage):
     """Also draws from the global generator, as stages do that pick crops; can be killed and poisoned at given steps."""
 
     def __init__(
@@ -36,6 +37,8 @@ class ToyStage:
         )
         self.network.register_module("frozen", nn.Linear(2, 2).requires_grad_(False))
         self.dataset = ToyDataset()
+        if config.adversarial:
+            self.adversary = nn.Linear(3, 1)
         self.kill_at, self.poison, self.poisoned_gradient = kill_at, poison, poisoned_gradient
         self.seen: list[dict[str, Tensor]] = []
         self.samples: list[Tensor] = []
@@ -47,11 +50,21 @@ class ToyStage:
         self.seen.append({k: v.detach().clone() for k, v in self.network.state_dict().items()})
         self.samples.append(batch["x"].clone())
         x = batch["x"] + 0.1 * torch.randn(batch["x"].shape)
-        error = (self.network[2](self.network[1](self.network[0](x))) + x).square().mean()
+        answer = self.network[2](self.network[1](self.network[0](x)))
+        error = (answer + x).square().mean()
         if step in self.poison:
             weight: Tensor = self.network[0].weight
             error = error + ((0 * weight).sum().sqrt() if self.poisoned_gradient else torch.nan * weight.sum())
-        return {"error": error}
+        losses = {"error": error}
+        if self.adversary is not None:
+            self.case = answer.detach(), -x
+            losses["gan"] = 0.1 * nn.functional.softplus(-self.adversary(answer)).mean()
+        return losses
+
+    def adversary_losses(self, step: int) -> Mapping[str, Tensor]:
+        assert self.adversary is not None
+        answer, right = (self.adversary(x + 0.1 * torch.randn(x.shape)) for x in self.case)
+        return {"discriminator": (nn.functional.softplus(answer) + nn.functional.softplus(-right)).mean()}
 
     def validate(self) -> Mapping[str, float]:
         self.modes.append(self.network.training)

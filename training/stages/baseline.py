@@ -10,17 +10,18 @@ from torch import Tensor, nn
 from models.honestface import HonestFace
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder
 from models.profiles import TINY
+from training.adversary import AdversarialConfig, Adversary, adversarial
 from training.components import load_component, save_components
 from training.faces import load_faces
 from training.feature_distance import VGG16FeatureDistance
 from training.images import psnr, sheet
 from training.restoration_data import RestorationDataset, held_out_samples
-from training.stage import Batch, TrainingConfig
+from training.stage import Batch, Stage, on_device
 
 CELL = 8  # pixels of one latent position
 
 
-class BaselineConfig(TrainingConfig):
+class BaselineConfig(AdversarialConfig):
     vgg16: Path
     """VGG16 features, Caffe order."""
     vae: Path
@@ -39,7 +40,7 @@ class BaselineConfig(TrainingConfig):
     feature_side: int = 160
 
 
-class BaselineStage:
+class BaselineStage(Stage):
     """L1 on latents (in the autoencoder's own units) and on decoded squares, VGG16 features on part of these."""
 
     def __init__(self, config: BaselineConfig) -> None:
@@ -52,9 +53,10 @@ class BaselineStage:
         if config.warm_start:
             for name in ("vae", "unet", "vre", "position_map"):
                 load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
+        self.adversary = Adversary(config, self.network) if adversarial(config) else None
         freeze_all_but(self.network, ("unet.", "position_map.", "vre.projection.", "vae.refine."))
         self.dataset = RestorationDataset(load_faces(config.data, "train"), config.presets, config.seed)
-        self.features = VGG16FeatureDistance(config.vgg16)
+        self.features = self.teachers = VGG16FeatureDistance(config.vgg16)
         self.held_out = held_out_samples(RestorationDataset(load_faces(config.data, "val"), ["vqfr-v2"], 1), 24)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
@@ -65,12 +67,21 @@ class BaselineStage:
         corner = random_corner(latent, self.config.crop_cells)
         latent, target = (cut(part, corner, self.config.crop_cells) for part in (latent, target))
         truth = cut(truth, (corner[0] * CELL, corner[1] * CELL), self.config.crop_cells * CELL)
-        restored = network.predict(latent, visual_prompt(network, lq), corner=corner)
+        prompt = visual_prompt(network, lq)
+        restored = network.predict(latent, prompt, corner=corner)
         decoded = decode_square(network, restored, truth, self.config.decoded_cells)
-        return restoration_losses(network, restored, target, decoded, self.features, self.config, step)
+        losses = restoration_losses(network, restored, target, decoded, self.features, self.config, step)
+        if self.adversary is not None:
+            losses |= self.adversary.judge(restored, target, prompt, decoded.restored, decoded.truth, step, corner)
+        return losses
+
+    def adversary_losses(self, step: int) -> Mapping[str, Tensor]:
+        assert self.adversary is not None
+        return self.adversary.losses(step)
 
     def validate(self) -> Mapping[str, float]:
-        truth, lq = self.held_out["truth"], self.held_out["lq"]
+        held_out = on_device(self.held_out, self.device)
+        truth, lq = held_out["truth"], held_out["lq"]
         restored = torch.cat([self.network(image[None]).restored for image in lq])
         return {
             "psnr_input": float(psnr(lq, truth).mean()),
@@ -80,7 +91,7 @@ class BaselineStage:
         }
 
     def pictures(self) -> Tensor:
-        lq, truth = self.held_out["lq"][:6], self.held_out["truth"][:6]
+        lq, truth = self.held_out["lq"][:6].to(self.device), self.held_out["truth"][:6]
         return sheet([list(lq), [self.network(image[None]).restored[0] for image in lq], list(truth)])
 
     def export(self, folder: Path) -> None:

@@ -26,7 +26,7 @@ from training.degradation import PRESETS, degrade
 from training.face_views import relight
 from training.faces import labelled_pictures
 from training.images import to_image
-from training.stage import Batch, TrainingConfig
+from training.stage import Batch, Stage, TrainingConfig
 
 Pixels = NDArray[np.uint8]
 MOST_FACES = 4
@@ -123,7 +123,7 @@ class SceneDataset(Dataset[Batch]):
         return np.concatenate([points.min(0), points.max(0)]).astype(np.float32)
 
 
-class DetectorStage:
+class DetectorStage(Stage):
     """Focal loss on the scores of all cells, overlap loss on the boxes of those inside a face."""
 
     def __init__(self, config: DetectorConfig) -> None:

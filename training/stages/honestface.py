@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.face_analyzer import Landmarks
 from models.honestface import HonestFace
@@ -16,6 +16,7 @@ from models.landmark_network import HeatmapLandmarkDetector, LandmarkNetwork, La
 from models.lora import adapter_state, add_adapters, merge_lora
 from models.profiles import TINY
 from models.references import References
+from training.adversary import Adversary, adversarial
 from training.components import load_component, save_components
 from training.faces import load_faces
 from training.feature_distance import VGG16FeatureDistance
@@ -24,10 +25,11 @@ from training.images import psnr, sheet
 from training.masked_face_alignment import attention_mask, masked_distance
 from training.onnx_recogniser import OnnxRecogniser, RecogniserConfig
 from training.restoration_data import RestorationDataset, held_out_samples
-from training.stage import Batch
+from training.stage import Batch, Stage, on_device
 from training.stages.baseline import (
     CELL,
     BaselineConfig,
+    DecodedSquare,
     cut,
     decode_square,
     freeze_all_but,
@@ -62,7 +64,7 @@ class HonestFaceStageConfig(BaselineConfig):
     """Whole faces of such a step."""
 
 
-class HonestFaceStage:
+class HonestFaceStage(Stage):
     """The baseline's losses and MFA (Eq. 13) on squares, and every `face_every` steps Eq. 8 on whole faces."""
 
     def __init__(self, config: HonestFaceStageConfig) -> None:
@@ -73,6 +75,7 @@ class HonestFaceStage:
         if config.warm_start:
             for name in ("identity_embedder", "reference_adapter"):
                 load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
+        self.adversary = Adversary(config, self.network) if adversarial(config) else None
         add_adapters(self.network.unet)
         freeze_all_but(self.network, ("identity_embedder.", "reference_adapter.", "vre.projection.", "vae.refine."))
         for name, parameter in self.network.unet.named_parameters():
@@ -92,6 +95,7 @@ class HonestFaceStage:
         )
         self.recognisers = [OnnxRecogniser(recogniser) for recogniser in config.recognisers]
         self.features = VGG16FeatureDistance(config.vgg16)
+        self.teachers = nn.ModuleList([self.features, landmarks, identity, *self.recognisers])
         held_out = RestorationDataset(load_faces(config.data, "val"), ["vqfr-v2"], 1, config.references, 0.0)
         self.held_out = held_out_samples(held_out, 24)
 
@@ -117,19 +121,28 @@ class HonestFaceStage:
         restored = network.predict(latent, prompt, network.steer(latent, seen), corner)
         truth = cut(truth, (corner[0] * CELL, corner[1] * CELL), cells * CELL)
         if whole:
-            return {
+            decoded = DecodedSquare(network.vae.decode(restored), truth, (0, 0))
+            losses = {
                 "latent": config.latent_weight * latent_loss(network, restored, target),
-                "identity": self._identity_loss(network.vae.decode(restored), truth),
+                "identity": self._identity_loss(decoded.restored, truth),
             }
-        decoded = decode_square(network, restored, truth, config.decoded_cells)
-        losses = restoration_losses(network, restored, target, decoded, self.features, config, step)
-        if step % config.mfa_every == 1:
+        else:
+            decoded = decode_square(network, restored, truth, config.decoded_cells)
+            losses = restoration_losses(network, restored, target, decoded, self.features, config, step)
+        if self.adversary is not None:
+            pixels = decoded.part(config.decoded_cells * CELL)
+            losses |= self.adversary.judge(restored, target, prompt, *pixels, step, corner)
+        if not whole and step % config.mfa_every == 1:
             mask = attention_mask(marks.heatmaps, lq.shape[-1])
             place = (corner[0] * CELL + decoded.corner[0], corner[1] * CELL + decoded.corner[1])
             mask = cut(mask, place, decoded.truth.shape[-1])
             distance = masked_distance(decoded.restored, decoded.truth, mask, self.features)
             losses["mfa"] = config.mfa_every * config.mfa_weight * distance
         return losses
+
+    def adversary_losses(self, step: int) -> Mapping[str, Tensor]:
+        assert self.adversary is not None
+        return self.adversary.losses(step)
 
     def _identity_loss(self, restored: Tensor, truth: Tensor) -> Tensor:
         """Eq. 8 of whole faces; its weight makes up for the steps between."""
@@ -149,8 +162,8 @@ class HonestFaceStage:
         return References(images, points, self.identity_encoder.embed(images), owner, len(batch["lq"])), marks, who
 
     def validate(self) -> Mapping[str, float]:
-        truth = self.held_out["truth"]
-        figures = {"psnr_input": float(psnr(self.held_out["lq"], truth).mean())}
+        truth = self.held_out["truth"].to(self.device)
+        figures = {"psnr_input": float(psnr(self.held_out["lq"], self.held_out["truth"]).mean())}
         who = self.identity_encoder.embed(truth)
         for name, mode in (("blind", "none"), ("referenced", "own"), ("wrong", "wrong")):
             restored = self._restore(mode)
@@ -184,6 +197,7 @@ class HonestFaceStage:
             if mode == "wrong":
                 other = (index + 1) % len(self.held_out["lq"])
                 sample |= {k: v[other : other + 1] for k, v in self.held_out.items() if k.startswith("reference")}
+            sample = on_device(sample, self.device)
             references, marks, who = self.condition(sample)
             chosen = None if mode == "none" else references
             restored.append(self.network(sample["lq"], chosen, marks.points, who).restored.float())

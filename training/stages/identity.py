@@ -18,7 +18,7 @@ from training.face_views import Jitter, random_view
 from training.faces import described_pictures, load_faces
 from training.images import to_image
 from training.restoration_data import aligned_face
-from training.stage import Batch, TrainingConfig
+from training.stage import Batch, Stage, TrainingConfig
 from training.verification import Verification, verify
 
 
@@ -49,7 +49,7 @@ class DescribedDataset(Dataset[Batch]):
         return {"image": to_image(view), "descriptor": torch.from_numpy(descriptor / np.linalg.norm(descriptor))}
 
 
-class IdentityStage:
+class IdentityStage(Stage):
     """1 - cosine to the teacher's embedding, and the same cosines between the people of a batch."""
 
     def __init__(self, config: IdentityConfig) -> None:
@@ -89,7 +89,7 @@ class IdentityStage:
             clean.append(encoder.embed(image[None])[0])
             probes.append(encoder.embed(probe[None])[0])
             people.append(file.identity)
-        return verify(torch.stack(probes), torch.stack(clean), people)
+        return verify(torch.stack(probes).cpu(), torch.stack(clean).cpu(), people)
 
     def pictures(self) -> None:
         return None
@@ -101,4 +101,4 @@ class IdentityStage:
         picture, _ = aligned_face(self.held_out, index)
         if rng is not None:
             picture = degrade(picture, PRESETS["vqfr-v1"], rng)
-        return to_image(picture)
+        return to_image(picture).to(self.device)

@@ -19,7 +19,7 @@ from training.face_views import Jitter, moved_landmarks, random_view
 from training.faces import labelled_pictures, load_faces
 from training.images import to_image
 from training.restoration_data import aligned_face
-from training.stage import Batch, TrainingConfig
+from training.stage import Batch, Stage, TrainingConfig
 
 #: A fixed 8x degradation to report on, in the preset's 512 px.
 EIGHT_TIMES = Degradation(blur=(4, 4), down=(8, 8), noise=(8, 8), jpeg=(60, 60))
@@ -50,7 +50,7 @@ class ViewDataset(Dataset[Batch]):
         return {"image": to_image(view), "points": torch.from_numpy(points.astype(np.float32))}
 
 
-class LandmarksStage:
+class LandmarksStage(Stage):
     """Cross-entropy to Gaussian heatmaps, and L1 of the expected positions."""
 
     def __init__(self, config: LandmarksConfig) -> None:
@@ -82,7 +82,7 @@ class LandmarksStage:
         points = soft_argmax(self.network(images)) * images.shape[-1]
         tiles = []
         for image, marks in zip(images, points, strict=True):
-            tile = Image.fromarray(((image + 1) * 127.5).byte().permute(1, 2, 0).numpy())
+            tile = Image.fromarray(((image + 1) * 127.5).byte().permute(1, 2, 0).cpu().numpy())
             draw = ImageDraw.Draw(tile)
             for x, y in marks.tolist():
                 draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=(0, 255, 0))
@@ -112,7 +112,7 @@ class LandmarksStage:
             small = F.interpolate(to_image(picture)[None], (256, 256), mode="bilinear", antialias=True)
             images.append(small[0].clamp(-1, 1))
             points.append(torch.from_numpy(marks))
-        return torch.stack(images), torch.stack(points)
+        return torch.stack(images).to(self.device), torch.stack(points).to(self.device)
 
 
 def gaussian_heatmaps(points: Tensor, size: int, sigma: float) -> Tensor:

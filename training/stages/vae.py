@@ -14,7 +14,7 @@ from training.degradation import PRESETS, degrade
 from training.faces import Faces, load_faces
 from training.feature_distance import VGG16FeatureDistance
 from training.images import psnr, sheet, to_image
-from training.stage import Batch, TrainingConfig
+from training.stage import Batch, Stage, TrainingConfig
 
 
 class VAEConfig(TrainingConfig):
@@ -45,7 +45,7 @@ class CropDataset(Dataset[Batch]):
         return {"image": to_image(crop)}
 
 
-class VAEStage:
+class VAEStage(Stage):
     """Starts from the best linear transform; L1 and shallow VGG16 features."""
 
     def __init__(self, config: VAEConfig) -> None:
@@ -56,7 +56,7 @@ class VAEStage:
         chosen = self.faces.targets[:: max(1, len(self.faces.targets) // 200)]
         self.network.fit_principal_components(torch.stack([to_image(self.faces.pixels(i)) for i in chosen]))
         self.dataset = CropDataset(self.faces, config)
-        self.features = VGG16FeatureDistance(config.vgg16)
+        self.features = self.teachers = VGG16FeatureDistance(config.vgg16)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         image = batch["image"].to(memory_format=torch.channels_last)
@@ -86,4 +86,4 @@ class VAEStage:
 
     def _held_out_images(self) -> Tensor:
         chosen = self.held_out.targets[:: max(1, len(self.held_out.targets) // 12)]
-        return torch.stack([to_image(self.held_out.pixels(i)) for i in chosen])
+        return torch.stack([to_image(self.held_out.pixels(i)) for i in chosen]).to(self.device)

@@ -14,7 +14,7 @@ from training.components import save_component
 from training.faces import load_faces
 from training.images import psnr, sheet
 from training.restoration_data import RestorationDataset, held_out_samples
-from training.stage import Batch, TrainingConfig
+from training.stage import Batch, Stage, TrainingConfig, on_device
 
 
 class VREStageConfig(TrainingConfig):
@@ -91,7 +91,7 @@ def association_loss(hq: Tensor, lq: Tensor, temperature: Tensor) -> Tensor:
     return (F.cross_entropy(similarity, labels) + F.cross_entropy(similarity.transpose(1, 2), labels)) / 2
 
 
-class VREStage:
+class VREStage(Stage):
     """L1 and codebook losses of both dictionaries; from `association_from` on the association as well."""
 
     def __init__(self, config: VREStageConfig) -> None:
@@ -119,10 +119,11 @@ class VREStage:
 
     def validate(self) -> Mapping[str, float]:
         network = self.network.lq
-        image = network.embedder.prepare(self.held_out["lq"])
+        held_out = on_device(self.held_out, self.device)
+        image = network.embedder.prepare(held_out["lq"])
         restored, _, _, indices = network(image)
-        tokens = network.embedder.select_tokens(network.embedder.encode(self.held_out["lq"]))[1]
-        hq = self.network.hq.embedder.prepare(self.held_out["truth"])
+        tokens = network.embedder.select_tokens(network.embedder.encode(held_out["lq"]))[1]
+        hq = self.network.hq.embedder.prepare(held_out["truth"])
         return {
             "psnr_lq": float(psnr(restored, image).mean()),
             "psnr_hq": float(psnr(self.network.hq(hq)[0], hq).mean()),
@@ -133,7 +134,7 @@ class VREStage:
     def pictures(self) -> Tensor:
         rows = []
         for name, network in (("truth", self.network.hq), ("lq", self.network.lq)):
-            images = network.embedder.prepare(self.held_out[name][:6])
+            images = network.embedder.prepare(self.held_out[name][:6].to(self.device))
             rows += [list(images), list(network(images)[0])]
         return sheet(rows)
 

@@ -160,6 +160,21 @@ def test_a_square_is_restored_as_the_same_place_of_the_whole_face(blind: Baselin
     assert torch.equal(positions(cut(latent, corner, 16), corner), cut(positions(latent), corner, 16))
 
 
+def test_one_step_against_discriminators(workshop: Workshop) -> None:
+    settings = {"latent_gan_weight": 0.01, "pixel_gan_weight": 0.02, "gan_r1": 1.0}
+    stage = HonestFaceStage(workshop.honestface().model_copy(update=settings))
+    assert set(one_step(stage, step=2)) >= {"latent", "latent_gan", "pixel_gan"}
+    own = stage.adversary_losses(8)
+    assert set(own) == {f"{name}_{kind}" for name in ("latent", "pixel") for kind in ("discriminator", "r1")}
+    assert stage.adversary is not None
+    stage.adversary.zero_grad()
+    torch.stack(list(own.values())).sum().backward()
+    named = [(name, p) for name, p in stage.adversary.named_parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for name, p in named)
+    assert any(".lora_" in name for name, _ in named)
+    assert all(p.grad is None for p in stage.network.parameters())
+
+
 def test_the_exported_model_restores_as_the_trained_one_did(referenced: HonestFaceStage, workshop: Workshop) -> None:
     folder = workshop.runs / "honestface"
     referenced.export(folder)

@@ -1,0 +1,63 @@
+"""A network with its optimiser: the generator, and where there is one, the adversary it alternates with."""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+Losses = Mapping[str, Tensor]
+
+
+class _Forward(nn.Module):
+    """The computation of a network's losses as a forward pass: DistributedDataParallel must see that one."""
+
+    def __init__(self, network: nn.Module, losses: Callable[..., Losses]) -> None:
+        super().__init__()
+        self.network, self.losses = network, losses
+
+    def forward(self, *arguments: Any) -> dict[str, Tensor]:
+        return dict(self.losses(*arguments))
+
+
+class Learner:
+    """Accumulates gradients of a network's losses and steps AdamW, unless a gradient is not finite."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        network: nn.Module,
+        losses: Callable[..., Losses],
+        learning_rate: float,
+        weight_decay: float,
+        betas: tuple[float, float],
+    ) -> None:
+        self.accelerator, self.network, self.learning_rate = accelerator, network, learning_rate
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=weight_decay, betas=betas)
+        self.forward = accelerator.prepare(_Forward(network, losses))
+
+    def accumulate(self, *arguments: Any, share: float, last: bool) -> dict[str, Tensor]:
+        """Add the gradients of one batch, which is `share` of the step's; devices agree at the `last`."""
+        with nullcontext() if last else self.accelerator.no_sync(self.forward):
+            losses: dict[str, Tensor] = self.forward(*arguments)
+            total = torch.stack([loss.float() for loss in losses.values()]).sum()
+            self.accelerator.backward(share * total)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def step(self, progress: float, clip: float) -> bool:
+        """One step at `progress` (0..1) of the learning rate; False if it was left out for its gradient."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * progress
+        finite = bool(torch.isfinite(nn.utils.clip_grad_norm_(self.parameters, clip)))
+        if finite:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return finite
+
+    def thaw(self, on: bool) -> None:
+        """Let gradients into the trained parameters or not, for the other player's turn."""
+        for parameter in self.parameters:
+            parameter.requires_grad_(on)
