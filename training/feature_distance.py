@@ -22,6 +22,8 @@ class VGG16FeatureDistance(nn.Module):
     Loads the Caffe-order weights (BGR, 0..255 less the mean) under torchvision's key names.
     """
 
+    name = "VGG16 features"
+
     def __init__(self, weights: Path, layers: Sequence[int] = (2, 7)) -> None:
         super().__init__()
         self.layers = tuple(layers)

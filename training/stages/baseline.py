@@ -7,14 +7,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from models.errors import HonestFaceError
 from models.honestface import HonestFace
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder
 from models.profiles import TINY
 from training.adversary import AdversarialConfig, Adversary, adversarial
 from training.components import load_component, save_components
 from training.faces import load_faces
-from training.feature_distance import VGG16FeatureDistance
 from training.images import psnr, sheet
+from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.stage import Batch, Stage, on_device
 
@@ -22,8 +23,9 @@ CELL = 8  # pixels of one latent position
 
 
 class BaselineConfig(AdversarialConfig):
-    vgg16: Path
-    """VGG16 features, Caffe order."""
+    vgg16: Path | None = None
+    """VGG16 features, Caffe order: the perceptual distance, unless `perceptual` names another."""
+    perceptual: PerceptualConfig | None = None
     vae: Path
     vre: Path
     warm_start: Path | None = None
@@ -36,6 +38,7 @@ class BaselineConfig(AdversarialConfig):
     latent_weight: float = 1.0
     pixel_weight: float = 1.0
     feature_weight: float = 0.1
+    """Of the perceptual distance; Eq. 9 is `perceptual: {kind: dists, edges: true, backbone: ...}`."""
     feature_every: int = 2
     feature_side: int = 160
 
@@ -56,7 +59,7 @@ class BaselineStage(Stage):
         self.adversary = Adversary(config, self.network) if adversarial(config) else None
         freeze_all_but(self.network, ("unet.", "position_map.", "vre.projection.", "vae.refine."))
         self.dataset = RestorationDataset(load_faces(config.data, "train"), config.presets, config.seed)
-        self.features = self.teachers = VGG16FeatureDistance(config.vgg16)
+        self.features = self.teachers = chosen_distance(config)
         self.held_out = held_out_samples(RestorationDataset(load_faces(config.data, "val"), ["vqfr-v2"], 1), 24)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
@@ -96,6 +99,13 @@ class BaselineStage(Stage):
 
     def export(self, folder: Path) -> None:
         save_components(self.network, folder)
+
+
+def chosen_distance(config: BaselineConfig) -> nn.Module:
+    """The perceptual distance of the settings."""
+    if config.perceptual is None and config.vgg16 is None:
+        raise HonestFaceError("a perceptual distance is needed: set vgg16 (Caffe order) or perceptual")
+    return perceptual_distance(config.perceptual or PerceptualConfig(kind="vgg16-features", backbone=config.vgg16))
 
 
 def random_corner(images: Tensor, side: int) -> tuple[int, int]:
@@ -158,7 +168,7 @@ def restoration_losses(
     restored: Tensor,
     target: Tensor,
     decoded: DecodedSquare,
-    features: VGG16FeatureDistance,
+    features: nn.Module,
     config: BaselineConfig,
     step: int,
 ) -> dict[str, Tensor]:

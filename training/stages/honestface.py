@@ -19,17 +19,18 @@ from models.references import References
 from training.adversary import Adversary, adversarial
 from training.components import load_component, save_components
 from training.faces import load_faces
-from training.feature_distance import VGG16FeatureDistance
 from training.identity_loss import identity_loss
 from training.images import psnr, sheet
 from training.masked_face_alignment import attention_mask, masked_distance
 from training.onnx_recogniser import OnnxRecogniser, RecogniserConfig
+from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.stage import Batch, Stage, on_device
 from training.stages.baseline import (
     CELL,
     BaselineConfig,
     DecodedSquare,
+    chosen_distance,
     cut,
     decode_square,
     freeze_all_but,
@@ -56,6 +57,8 @@ class HonestFaceStageConfig(BaselineConfig):
     """Share of samples with a stranger's picture as reference, so that the gate learns to stay shut."""
     identity_weight: float = 0.3
     mfa_weight: float = 0.1
+    mfa_distance: PerceptualConfig | None = None
+    """The paper: LPIPS. By default what the whole picture is compared with."""
     mfa_every: int = 4
     """How often MFA is measured on the decoded square; its weight makes up for the steps between."""
     face_every: int = 4
@@ -94,8 +97,9 @@ class HonestFaceStage(Stage):
             config.wrong_person,
         )
         self.recognisers = [OnnxRecogniser(recogniser) for recogniser in config.recognisers]
-        self.features = VGG16FeatureDistance(config.vgg16)
-        self.teachers = nn.ModuleList([self.features, landmarks, identity, *self.recognisers])
+        self.features = chosen_distance(config)
+        self.mfa_distance = perceptual_distance(config.mfa_distance) if config.mfa_distance else self.features
+        self.teachers = nn.ModuleList([self.features, self.mfa_distance, landmarks, identity, *self.recognisers])
         held_out = RestorationDataset(load_faces(config.data, "val"), ["vqfr-v2"], 1, config.references, 0.0)
         self.held_out = held_out_samples(held_out, 24)
 
@@ -136,7 +140,7 @@ class HonestFaceStage(Stage):
             mask = attention_mask(marks.heatmaps, lq.shape[-1])
             place = (corner[0] * CELL + decoded.corner[0], corner[1] * CELL + decoded.corner[1])
             mask = cut(mask, place, decoded.truth.shape[-1])
-            distance = masked_distance(decoded.restored, decoded.truth, mask, self.features)
+            distance = masked_distance(decoded.restored, decoded.truth, mask, self.mfa_distance)
             losses["mfa"] = config.mfa_every * config.mfa_weight * distance
         return losses
 
