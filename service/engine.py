@@ -86,6 +86,12 @@ class Engine:
         device = self.restorer.device
         return float(torch.cuda.memory_allocated(device)) if device.type == "cuda" else 0.0
 
+    @property
+    def device_memory_total(self) -> float:
+        """Bytes that the device has; 0 for a CPU."""
+        device = self.restorer.device
+        return float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0.0
+
 
 def _grey_picture() -> Picture:
     return Picture(np.full((ALIGNED_SIZE, ALIGNED_SIZE, 3), 127, np.uint8))

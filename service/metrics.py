@@ -49,6 +49,7 @@ class Metrics:
         self.reference_sets_bytes = gauge("reference_sets_bytes", "Size of the reference sets.")
         self.out_of_memory_total = counter("out_of_memory_total", "Batches that did not fit in the device's memory.")
         self.device_memory_bytes = gauge("device_memory_bytes", "Memory allocated on the device; 0 for a CPU.")
+        self.device_memory_total_bytes = gauge("device_memory_total_bytes", "Memory that the device has; 0 for a CPU.")
         self.model = gauge(
             "model_info", "1, labelled with the model.", "bundle", "version", "profile", "device", "precision"
         )

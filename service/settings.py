@@ -9,12 +9,16 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEGABYTE = 1_000_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# Where container engines put secrets: a file here, named like its variable in small letters, is a setting too.
+_SECRETS = Path("/run/secrets")
 
 
 class Settings(BaseSettings):
     """The service's settings; sizes in bytes, times in the unit that the name ends with."""
 
-    model_config = SettingsConfigDict(env_prefix="HONESTFACE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="HONESTFACE_", frozen=True, extra="forbid", secrets_dir=_SECRETS if _SECRETS.is_dir() else None
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -57,7 +61,8 @@ class Settings(BaseSettings):
 
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="SHA-256 (hex) of each accepted key, comma separated; `honestface api-key` makes one. Empty: open.",
+        description="SHA-256 (hex) of each accepted key, separated by commas or lines; `honestface api-key` makes one. "
+        "Empty: open.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins that browsers may call from, comma separated. Empty: none."
@@ -66,8 +71,8 @@ class Settings(BaseSettings):
 
     @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
-    def _comma_separated(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    def _separated(cls, value: object) -> object:
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
     @field_validator("api_keys")
     @classmethod

@@ -21,6 +21,16 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert Settings(port=9001).port == 9001, "arguments come first"
 
 
+def test_secrets_come_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "honestface_api_keys").write_text(f"{'a' * 64}\n{'b' * 64}\n")
+    assert Settings(_secrets_dir=tmp_path).api_keys == ("a" * 64, "b" * 64)  # type: ignore[call-arg]
+    monkeypatch.setenv("HONESTFACE_API_KEYS", "c" * 64)
+    assert Settings(_secrets_dir=tmp_path).api_keys == ("c" * 64,)  # type: ignore[call-arg]
+    (tmp_path / "honestface_api_keys").write_text("")
+    monkeypatch.delenv("HONESTFACE_API_KEYS")
+    assert Settings(_secrets_dir=tmp_path).api_keys == (), "an empty file leaves the service open"  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize(("name", "value"), [("PORT", "99999"), ("API_KEYS", "my-secret"), ("LOG_LEVEL", "loud")])
 def test_wrong_settings_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"HONESTFACE_{name}", value)
