@@ -35,7 +35,8 @@ LABEL org.opencontainers.image.title="HonestFace" \
 COPY --from=build /usr/bin/tini-static /usr/bin/tini
 COPY --from=build /opt/honestface /opt/honestface
 # The only places that are written to: compiled kernels, kept from start to start by a volume, and /tmp.
-RUN useradd --uid 10001 --user-group --home-dir /var/cache/honestface --create-home --shell /usr/sbin/nologin honestface && \
+RUN useradd --uid 10001 --user-group --home-dir /var/cache/honestface --no-create-home --shell /usr/sbin/nologin honestface && \
+    install --directory --owner honestface --group honestface /var/cache/honestface && \
     mkdir /bundles
 USER 10001:10001
 WORKDIR /var/cache/honestface
@@ -43,11 +44,11 @@ ENV PATH=/opt/honestface/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     TORCHINDUCTOR_CACHE_DIR=/var/cache/honestface/inductor TRITON_CACHE_DIR=/var/cache/honestface/triton \
     HF_HUB_OFFLINE=1 \
-    HONESTFACE_HOST=0.0.0.0
+    HONESTFACE_HOST=0.0.0.0 HONESTFACE_PORT=8000
 VOLUME ["/bundles", "/var/cache/honestface"]
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --start-period=120s --interval=10s --timeout=3s \
-    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+    CMD ["python3", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"HONESTFACE_PORT\"]}/readyz', timeout=2)"]
 ENTRYPOINT ["tini", "--", "honestface"]
 CMD ["serve"]

@@ -1,0 +1,49 @@
+"""What the checks share: commands, verdicts and waiting."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+
+
+def run(*command: str, log: Path | None = None, **environment: str) -> str:
+    """What a command printed; a failure ends the check and shows the end of its log."""
+    with tempfile.TemporaryFile("w+") if log is None else log.open("w+") as errors:
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | environment)
+        if ended.returncode:
+            errors.seek(0)
+            sys.exit(f"{' '.join(command[:6])} ... failed:\n{ended.stdout[-2000:]}\n{errors.read()[-4000:]}")
+    return ended.stdout.strip()
+
+
+def check(holds: bool, what: str) -> None:
+    """Prints a verdict; the first that fails ends the check."""
+    print(("ok    " if holds else "FAILS ") + what, flush=True)
+    if not holds:
+        sys.exit(1)
+
+
+def wait_until_ready(url: str, child: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Waits for /readyz of a service that has been started; ends the check when it never comes."""
+    started = time.monotonic()
+    while time.monotonic() < started + 180 and child.poll() is None:
+        try:
+            if httpx.get(url + "/readyz").status_code == 200:
+                check(True, f"ready {time.monotonic() - started:.0f} s after its start")
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.5)
+    sys.exit(f"the service did not become ready:\n{log.read_text()[-4000:]}")
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
