@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -12,13 +11,11 @@ from pathlib import Path
 import httpx
 
 
-def run(*command: str, log: Path | None = None, **environment: str) -> str:
-    """What a command printed; a failure ends the check and shows the end of its log."""
-    with tempfile.TemporaryFile("w+") if log is None else log.open("w+") as errors:
-        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | environment)
-        if ended.returncode:
-            errors.seek(0)
-            sys.exit(f"{' '.join(command[:6])} ... failed:\n{ended.stdout[-2000:]}\n{errors.read()[-4000:]}")
+def run(*command: str, **environment: str) -> str:
+    """What a command printed; a failure ends the check and shows the end of its output."""
+    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    if ended.returncode:
+        sys.exit(f"{' '.join(command[:6])} ... failed:\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}")
     return ended.stdout.strip()
 
 

@@ -20,20 +20,20 @@ class Store:
     def __init__(self, work: Path) -> None:
         self._options = ("--root", str(work / "store"), "--runroot", str(work / "run"), "--storage-driver", "vfs")
 
-    def __call__(self, *command: str, log: Path | None = None) -> str:
-        return run("buildah", *self._options, *command, log=log, BUILDAH_ISOLATION="chroot")
+    def __call__(self, *command: str) -> str:
+        return run("buildah", *self._options, *command, BUILDAH_ISOLATION="chroot")
 
     def config(self) -> dict[str, object]:
         """The image's configuration as Docker sees it."""
         return dict(json.loads(self("inspect", "--type", "image", IMAGE))["Docker"]["config"])
 
 
-def make_base(store: Store, work: Path) -> None:
+def make_base(store: Store) -> None:
     """An image of Debian 12 with Python: what python:3.11-slim-bookworm is, without a registry."""
     container = store("from", "scratch")
     tree = store("mount", container)
     packages = "python3,python3-venv,ca-certificates"
-    run("debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", tree, log=work / "debootstrap.log")
+    run("debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", tree)
     for leftover in (*Path(tree, "var/cache/apt/archives").glob("*.deb"), *Path(tree, "var/lib/apt/lists").glob("*_*")):
         leftover.unlink()
     store("commit", "--rm", container, BASE)
@@ -47,7 +47,7 @@ def build(store: Store, work: Path) -> None:
     for name in ("EXTRAS", "PIP_EXTRA_INDEX_URL"):
         if name in os.environ:
             arguments += ["--build-arg", f"{name}={os.environ[name]}"]
-    store("build", "--format", "docker", *arguments, *mounts, "--tag", IMAGE, str(ROOT), log=work / "build.log")
+    store("build", "--format", "docker", *arguments, *mounts, "--tag", IMAGE, str(ROOT))
     print(f"built in {time.monotonic() - started:.0f} s")
 
 
@@ -78,9 +78,8 @@ def sizes(store: Store, work: Path) -> None:
     layers = json.loads(store("inspect", "--type", "image", BASE))["OCIv1"]["rootfs"]["diff_ids"]
     store("push", IMAGE, f"oci:{work / 'oci'}:honestface")
     blobs = work / "oci" / "blobs" / "sha256"
-    manifest = json.loads(
-        (blobs / json.loads((work / "oci/index.json").read_text())["manifests"][0]["digest"][7:]).read_text()
-    )
+    index = json.loads((work / "oci" / "index.json").read_text())
+    manifest = json.loads((blobs / index["manifests"][0]["digest"].removeprefix("sha256:")).read_text())
     packed = [layer["size"] for layer in manifest["layers"]]
     tree = store("mount", container := store("from", IMAGE))
     opt = int(run("du", "--summarize", "--bytes", f"{tree}/opt/honestface").split()[0])

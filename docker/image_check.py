@@ -37,7 +37,7 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="honestface-image-", dir="/var/tmp"))
     store = Store(work)
     try:
-        make_base(store, work)
+        make_base(store)
         build(store, work)
         sizes(store, work)
         container = store("from", IMAGE)

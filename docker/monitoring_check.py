@@ -1,4 +1,4 @@
-"""`make monitoring-check`: our Prometheus configuration against a running service (Debian or Ubuntu, as root the first time).
+"""`make monitoring-check`: our Prometheus configuration against a running service (Debian or Ubuntu).
 
 promtool checks the configuration and tests the alerts; the service serves the tiny bundle under load; Debian's
 Prometheus scrapes it; every query of the dashboard must give a number; when the service ends, its alert must come.
@@ -36,14 +36,17 @@ def main() -> None:
         run("promtool", "check", what[0], str(CONFIGURATION / what[1]))
     run("promtool", "test", "rules", str(CONFIGURATION / "alerts_test.yml"))
     check(True, "promtool accepts the configuration, the rules and their tests")
-    with tempfile.TemporaryDirectory() as work, serving(Path(work)) as (service, url):
-        with scraping(Path(work), url.removeprefix("http://")) as prometheus:
-            with load(url):
-                time.sleep(LOAD_S)
-                ask_everything(prometheus)
-            if picture:
-                draw(prometheus, picture)
-            ends_with_an_alert(prometheus, service)
+    with (
+        tempfile.TemporaryDirectory() as work,
+        serving(Path(work)) as (service, url),
+        scraping(Path(work), url.removeprefix("http://")) as prometheus,
+    ):
+        with load(url):
+            time.sleep(LOAD_S)
+            ask_everything(prometheus)
+        if picture:
+            draw(prometheus, picture)
+        ends_with_an_alert(prometheus, service)
 
 
 @contextmanager
@@ -105,7 +108,7 @@ def load(url: str) -> Iterator[None]:
 
     with httpx.Client(base_url=url, timeout=60) as http:
         http.put("/reference-sets/monitoring", files=[("references", photo)]).raise_for_status()
-        check(http.post("/restore", files=[("image", b"no picture")]).status_code == 422, "a broken upload is refused")
+        check(http.post("/restore", files=[("image", b"no picture")]).status_code == 415, "a broken upload is refused")
     clients = [threading.Thread(target=client, args=(number,)) for number in range(8)]
     for each in clients:
         each.start()
