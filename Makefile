@@ -9,10 +9,10 @@ DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test lint format bench clean
+.PHONY: help serve demo test lint format bench image-check monitoring-check kubernetes-check clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 serve: $(CORE) ## the service and its playground on http://127.0.0.1:8000 (HOST=, PORT=)
 	$(BIN)/honestface serve --host $(HOST) --port $(PORT)
@@ -36,6 +36,15 @@ format: $(DEV) ## format the code
 bench: $(BENCH) ## every figure that the README quotes
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.service
+
+image-check: $(DEMO) ## the Dockerfile built and proven without a Docker engine (root; apt: buildah, debootstrap, runc)
+	$(BIN)/python -m docker.image_check
+
+monitoring-check: $(DEV) ## the alerts, and every query of the dashboard against a real Prometheus (apt: prometheus)
+	$(BIN)/python -m docker.monitoring_check
+
+kubernetes-check: $(DEV) ## the manifests rendered and checked against Kubernetes' schemas
+	$(BIN)/python -m pytest tests/docker/test_kubernetes.py
 
 clean: ## remove the environment, caches and build results
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

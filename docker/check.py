@@ -1,6 +1,7 @@
 """What the checks share: commands, verdicts and waiting."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +18,17 @@ def run(*command: str, **environment: str) -> str:
     if ended.returncode:
         sys.exit(f"{' '.join(command[:6])} ... failed:\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}")
     return ended.stdout.strip()
+
+
+def need(package: str, *tools: str) -> None:
+    """Installs a Debian package where one of its tools is missing."""
+    if all(map(shutil.which, tools)):
+        return
+    if os.geteuid():
+        sys.exit(f"as root: apt-get install {package}")
+    print(f"installing {package}", flush=True)
+    run("apt-get", "update")
+    run("apt-get", "install", "--yes", "--no-install-recommends", package, DEBIAN_FRONTEND="noninteractive")
 
 
 def check(holds: bool, what: str) -> None:

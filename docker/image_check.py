@@ -18,22 +18,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from docker.check import check, free_port, run, wait_until_ready
+from docker.check import check, free_port, need, run, wait_until_ready
 from docker.image_build import IMAGE, Store, build, make_base, sizes
 from docker.photo import degraded_photo
 from service.client import Client, ServiceError
 from service.keys import new_key
 
-TOOLS = ("buildah", "debootstrap", "runc")
-UNWANTED = ("pip", "gcc", "cc", "g++", "make")
+COMPILERS = "cc gcc g++ clang make"
+LEFTOVERS = "/root/.cache /opt/honestface/bin/pip /var/cache/honestface/.cache /src"
 NAME = "honestface-check"
 
 
 def main() -> None:
     if os.geteuid():
         sys.exit("image-check builds root file systems: run it as root")
-    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
-        run("apt-get", "install", "--yes", "--no-install-recommends", *missing)
+    for tool in ("buildah", "debootstrap", "runc"):
+        need(tool, tool)
     work = Path(tempfile.mkdtemp(prefix="honestface-image-", dir="/var/tmp"))
     store = Store(work)
     try:
@@ -58,8 +58,10 @@ def prove(tree: Path, config: dict[str, object], work: Path) -> None:
         child = subprocess.Popen(["runc", "run", "--bundle", bundle, NAME], stdout=out, stderr=out)
     try:
         wait_until_ready(url, child, log)
-        unwanted = inside("sh", "-c", f"for each in {' '.join(UNWANTED)}; do command -v $each; done; true")
-        check(not unwanted, f"no compiler and no pip inside, found: {unwanted or 'none'}")
+        left = inside(
+            "sh", "-c", f"for each in {COMPILERS}; do command -v $each; done; ls -d {LEFTOVERS} 2>/dev/null; true"
+        )
+        check(not left, f"no compiler, no pip and no pip cache of ours inside: {left or 'none'}")
         check(inside("id", "-u") == "10001", "runs as uid 10001")
         check(inside("sh", "-c", "touch /usr/x 2>&1; true").endswith("Read-only file system"), "the root is read-only")
         health = config["Healthcheck"]["Test"]  # type: ignore[index]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from docker.check import check, free_port, run, wait_until_ready
+from docker.check import check, free_port, need, run, wait_until_ready
 from docker.dashboard import FOLDER, Prometheus, draw, queries
 from docker.photo import degraded_photo
 
@@ -29,9 +29,7 @@ LOAD_S = 90
 
 def main() -> None:
     picture = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    if missing := [tool for tool in ("prometheus", "promtool") if shutil.which(tool) is None]:
-        print(f"installing Debian's prometheus for {missing}")
-        run("apt-get", "install", "--yes", "--no-install-recommends", "prometheus")
+    need("prometheus", "prometheus", "promtool")
     for what in (("config", "prometheus.yml"), ("rules", "alerts.yml")):
         run("promtool", "check", what[0], str(CONFIGURATION / what[1]))
     run("promtool", "test", "rules", str(CONFIGURATION / "alerts_test.yml"))
