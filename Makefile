@@ -41,7 +41,7 @@ image-check: $(DEMO) ## the Dockerfile built and proven without a Docker engine 
 	$(BIN)/python -m docker.image_check
 
 monitoring-check: $(DEV) ## the alerts, and every query of the dashboard against a real Prometheus (apt: prometheus)
-	$(BIN)/python -m docker.monitoring_check
+	$(BIN)/python -m docker.monitoring_check $(PICTURE)
 
 kubernetes-check: $(DEV) ## the manifests rendered and checked against Kubernetes' schemas
 	$(BIN)/python -m pytest tests/docker/test_kubernetes.py

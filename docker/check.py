@@ -41,7 +41,7 @@ def check(holds: bool, what: str) -> None:
 def wait_until_ready(url: str, child: "subprocess.Popen[bytes]", log: Path) -> None:
     """Waits for /readyz of a service that has been started; ends the check when it never comes."""
     started = time.monotonic()
-    while time.monotonic() < started + 180 and child.poll() is None:
+    while time.monotonic() < started + 300 and child.poll() is None:
         try:
             if httpx.get(url + "/readyz").status_code == 200:
                 check(True, f"ready {time.monotonic() - started:.0f} s after its start")

@@ -17,6 +17,9 @@ DASHBOARD = FOLDER / "grafana" / "dashboards" / "honestface.json"
 RATE_INTERVAL_S = 40
 #: Seconds and samples of the picture's time axis.
 SPAN_S, STEP_S = 90, 2
+#: What Grafana's units look like on an axis; seconds and bytes take prefixes.
+_UNITS = {"short": "", "reqps": "/s", "ops": "/s", "s": "s", "bytes": "B", "percentunit": ""}
+_PREFIXED = ("s", "bytes")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def draw(prometheus: Prometheus, path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
     panels: dict[str, list[Query]] = {}
     for query in queries():
@@ -88,12 +92,16 @@ def draw(prometheus: Prometheus, path: Path) -> None:
         for query in asked:
             for legend, seconds, values in prometheus.lines(query):
                 axis.plot(seconds, values, label=legend, linewidth=1.4)
-        axis.set_title(f"{title} ({asked[0].unit})", fontsize=10)
+        axis.set_title(title, fontsize=10)
         axis.set_ylim(bottom=0)
+        unit = _UNITS[asked[0].unit]
+        axis.yaxis.set_major_formatter(
+            EngFormatter(unit) if asked[0].unit in _PREFIXED else StrMethodFormatter("{x:g}" + unit)
+        )
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.25)
-        axis.legend(fontsize=7, loc="upper left")
+        axis.legend(fontsize=7, loc="best", framealpha=0.5)
     for axis in axes.flat[len(panels) :]:
         axis.remove()
-    figure.suptitle("The dashboard's queries, answered by Prometheus; seconds before now")
+    figure.suptitle("The dashboard's queries, answered by Prometheus, over the last 90 seconds")
     figure.savefig(path, dpi=70)

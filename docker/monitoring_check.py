@@ -42,8 +42,8 @@ def main() -> None:
         with load(url):
             time.sleep(LOAD_S)
             ask_everything(prometheus)
-        if picture:
-            draw(prometheus, picture)
+            if picture:
+                draw(prometheus, picture)
         ends_with_an_alert(prometheus, service)
 
 
@@ -102,12 +102,12 @@ def load(url: str) -> Iterator[None]:
                 files = [("image", photo), *([("references", photo)] if number % 2 else [])]
                 answer = http.post("/restore", files=files)
                 if answer.status_code == 429:
-                    over.wait(1)
+                    over.wait(float(answer.headers["Retry-After"]))
 
     with httpx.Client(base_url=url, timeout=60) as http:
         http.put("/reference-sets/monitoring", files=[("references", photo)]).raise_for_status()
         check(http.post("/restore", files=[("image", b"no picture")]).status_code == 415, "a broken upload is refused")
-    clients = [threading.Thread(target=client, args=(number,)) for number in range(8)]
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(5)]
     for each in clients:
         each.start()
     try:
