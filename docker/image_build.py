@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from docker.check import run
 
@@ -23,7 +24,7 @@ class Store:
     def __call__(self, *command: str) -> str:
         return run("buildah", *self._options, *command, BUILDAH_ISOLATION="chroot")
 
-    def config(self) -> dict[str, object]:
+    def config(self) -> dict[str, Any]:
         """The image's configuration as Docker sees it."""
         return dict(json.loads(self("inspect", "--type", "image", IMAGE))["Docker"]["config"])
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -48,7 +49,7 @@ def main() -> None:
         shutil.rmtree(work)
 
 
-def prove(tree: Path, config: dict[str, object], work: Path) -> None:
+def prove(tree: Path, config: dict[str, Any], work: Path) -> None:
     """Runs the image as an orchestrator would, and asks it for everything that it promises."""
     key, hashed = new_key()
     url = f"http://127.0.0.1:{free_port()}"
@@ -64,7 +65,7 @@ def prove(tree: Path, config: dict[str, object], work: Path) -> None:
         check(not left, f"no compiler, no pip and no pip cache of ours inside: {left or 'none'}")
         check(inside("id", "-u") == "10001", "runs as uid 10001")
         check(inside("sh", "-c", "touch /usr/x 2>&1; true").endswith("Read-only file system"), "the root is read-only")
-        health = config["Healthcheck"]["Test"]  # type: ignore[index]
+        health = config["Healthcheck"]["Test"]
         check(health[0] == "CMD" and "readyz" in health[-1], "the health check asks /readyz")
         inside(*health[1:])
         try:
@@ -80,7 +81,7 @@ def prove(tree: Path, config: dict[str, object], work: Path) -> None:
         subprocess.run(["runc", "delete", "--force", NAME], capture_output=True)
 
 
-def write_bundle(tree: Path, config: dict[str, object], work: Path, url: str, hashed: str) -> str:
+def write_bundle(tree: Path, config: dict[str, Any], work: Path, url: str, hashed: str) -> str:
     """An OCI runtime bundle from the image's configuration: read-only root, no capabilities, the host's network."""
     bundle, cache, secrets = work / "bundle", work / "cache", work / "secrets"
     for folder in (bundle, cache, secrets):
@@ -94,8 +95,8 @@ def write_bundle(tree: Path, config: dict[str, object], work: Path, url: str, ha
     spec["process"] |= {
         "terminal": False,
         "user": {"uid": int(user), "gid": int(group)},
-        "args": [*config["Entrypoint"], *config["Cmd"]],  # type: ignore[misc]
-        "env": [*config["Env"], *(f"{name}={value}" for name, value in environment.items())],  # type: ignore[misc]
+        "args": [*config["Entrypoint"], *config["Cmd"]],
+        "env": [*config["Env"], *(f"{name}={value}" for name, value in environment.items())],
         "cwd": config["WorkingDir"],
         "capabilities": {},
         "noNewPrivileges": True,

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import yaml
 
 from docker.check import check, free_port, need, run, wait_until_ready
 from docker.dashboard import FOLDER, Prometheus, draw, queries
@@ -123,6 +124,13 @@ def ask_everything(prometheus: Prometheus) -> None:
     for query in queries():
         values = prometheus.values(query.expression)
         check(bool(values), f"{query.panel} [{query.legend}]: {', '.join(f'{value:.4g}' for value in values[:6])}")
+    for rule in yaml.safe_load((FOLDER / "kubernetes" / "prometheus-adapter.yaml").read_text())["rules"]["custom"]:
+        # As the adapter fills it in, but with the labels that there are without Kubernetes.
+        series, expression = rule["seriesQuery"].partition("{")[0], rule["metricsQuery"]
+        for placeholder, value in (("Series", series), ("LabelMatchers", 'job="honestface"'), ("GroupBy", "instance")):
+            expression = expression.replace(f"<<.{placeholder}>>", value)
+        values = prometheus.values(expression)
+        check(bool(values), f"the autoscaler's {rule['name']['as']}: {values}")
     rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
     check(bool(rules) and all(rule["health"] == "ok" for rule in rules), f"{len(rules)} alerts are evaluated")
 
