@@ -74,20 +74,17 @@ def pip_mounts(work: Path) -> list[str]:
     return list(dict.fromkeys(mounts))
 
 
-def sizes(store: Store, work: Path) -> None:
-    """Prints the size of the layers, unpacked and as a registry sends them."""
-    layers = json.loads(store("inspect", "--type", "image", BASE))["OCIv1"]["rootfs"]["diff_ids"]
+def sizes(store: Store, tree: Path, work: Path) -> None:
+    """Prints the size of the image's tree, unpacked, and of its layers as a registry sends them."""
+    base_layers = json.loads(store("inspect", "--type", "image", BASE))["OCIv1"]["rootfs"]["diff_ids"]
     store("push", IMAGE, f"oci:{work / 'oci'}:honestface")
-    blobs = work / "oci" / "blobs" / "sha256"
     index = json.loads((work / "oci" / "index.json").read_text())
-    manifest = json.loads((blobs / index["manifests"][0]["digest"].removeprefix("sha256:")).read_text())
-    packed = [layer["size"] for layer in manifest["layers"]]
-    tree = store("mount", container := store("from", IMAGE))
-    opt = int(run("du", "--summarize", "--bytes", f"{tree}/opt/honestface").split()[0])
-    whole = int(run("du", "--summarize", "--bytes", "--one-file-system", tree).split()[0])
-    store("rm", container)
-    base = sum(packed[: len(layers)])
-    print(
-        f"size: {whole / 1e6:.0f} MB, of it {opt / 1e6:.0f} MB in /opt/honestface; "
-        f"to download: {sum(packed) / 1e6:.0f} MB, of it {base / 1e6:.0f} MB the base"
-    )
+    manifest = work / "oci" / "blobs" / "sha256" / index["manifests"][0]["digest"].removeprefix("sha256:")
+    packed = [layer["size"] for layer in json.loads(manifest.read_text())["layers"]]
+    whole, own = (size_of(path) for path in (tree, tree / "opt" / "honestface"))
+    print(f"size: {whole / 1e6:.0f} MB, of it {own / 1e6:.0f} MB in /opt/honestface")
+    print(f"to download: {sum(packed) / 1e6:.0f} MB, of it {sum(packed[: len(base_layers)]) / 1e6:.0f} MB the base")
+
+
+def size_of(folder: Path) -> int:
+    return int(run("du", "--summarize", "--bytes", "--one-file-system", str(folder)).split()[0])

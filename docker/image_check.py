@@ -40,9 +40,9 @@ def main() -> None:
     try:
         make_base(store)
         build(store, work)
-        sizes(store, work)
-        container = store("from", IMAGE)
-        prove(Path(store("mount", container)), store.config(), work)
+        tree = Path(store("mount", store("from", IMAGE)))
+        prove(tree, store.config(), work)
+        sizes(store, tree, work)
         print("the image is as it should be")
     finally:
         store("rm", "--all")
