@@ -61,7 +61,7 @@ async function lay(canvas, image, matrix, png, colour) {
   for (let i = 0; i < over.length; i += 4) most = Math.max(most, over[i]);
   for (let i = 0; i < over.length; i += 4) {
     const grey = 60 + 0.65 * (0.3 * under.data[i] + 0.59 * under.data[i + 1] + 0.11 * under.data[i + 2]);
-    const opacity = Math.sqrt(over[i] / most);
+    const opacity = (over[i] / most) ** 0.8;
     for (let k = 0; k < 3; k++) under.data[i + k] = grey * (1 - opacity) + colour[k] * opacity;
   }
   context.putImageData(under, 0, 0);

@@ -13,9 +13,13 @@ export function card(face, index, total, before, after) {
     make("h3", {}, title),
     make("p", { class: `verdict ${tone}` }, verdict),
     closeups(face, before, after),
-    make("ul", { class: "words" }, ...[...sentences(report)].map(([text, tone = ""]) => make("li", { class: tone }, text))),
-    make("div", { class: "charts" }, identityChart(report), ...expressionChart(report)),
-    maps(face, before, after),
+    make(
+      "div",
+      { class: "findings" },
+      make("ul", { class: "words" }, ...[...sentences(report)].map(([text, tone = ""]) => make("li", { class: tone }, text))),
+      maps(face, before, after),
+      make("div", { class: "charts" }, identityChart(report), ...expressionChart(report)),
+    ),
   );
 }
 
@@ -31,7 +35,8 @@ function judge(report) {
   const limit = report.identity_matching_angle.value;
   const backed = report.references.filter((reference) => reference.identity_angle_to_restored.value <= limit).length;
   if (!backed) return ["warn", "Take care: no reference and the restored face look like one person."];
-  return ["good", `Backed by ${backed === 1 ? "one reference" : `${backed} references`}: the restored face and ${backed === 1 ? "it" : "they"} look like one person.`];
+  const who = backed === 1 ? "one reference that looks" : `${backed} references that look`;
+  return ["good", `Backed by ${who} like the restored person.`];
 }
 
 function* sentences(report) {

@@ -78,16 +78,14 @@ function around([left, top, right, bottom]) {
 
 function look(part) {
   view = part;
-  const stage = $("stage").style;
-  stage.setProperty("--ratio", view.width / view.height);
-  stage.setProperty("--actual", `${view.width / devicePixelRatio}px`);
+  $("shown").style.setProperty("--ratio", view.width / view.height);
+  $("shown").style.setProperty("--actual", `${view.width / devicePixelRatio}px`);
   for (const image of [$("before"), $("after")]) {
     image.style.width = `${(100 * picture.width) / view.width}%`;
     image.style.left = `${(-100 * view.x) / view.width}%`;
     image.style.top = `${(-100 * view.y) / view.height}%`;
   }
   $("overlay").setAttribute("viewBox", `${view.x} ${view.y} ${view.width} ${view.height}`);
-  // Magnified pixels are shown as they are, so that nobody takes the browser's smoothing for detail.
   $("stage").classList.toggle("actual", $("actual").checked);
 }
 
