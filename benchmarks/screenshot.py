@@ -9,14 +9,13 @@ light. Needs Chromium (apt-get install chromium).
 import argparse
 import io
 import shutil
-import sys
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from skimage.data import astronaut
 
-from benchmarks.service import free_port, server
+from benchmarks.servers import honestface
 from service.demo_command import JPEG_QUALITY, as_reference, degraded
 
 
@@ -32,16 +31,13 @@ def main() -> None:
     if chromium is None:
         raise SystemExit("needs Chromium: apt-get install chromium")
 
-    port = free_port()
-    command = [sys.executable, "-m", "honestface", "serve", "--port", str(port)]
-    command += ["--bundle", str(arguments.bundle)] if arguments.bundle else []
-    with server(command, port, "/readyz"), sync_playwright() as playwright:
+    with honestface(arguments.bundle) as service, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(
-            viewport={"width": arguments.width, "height": arguments.height or 900},
+            viewport={"width": arguments.width, "height": arguments.height or 760},
             color_scheme="dark" if arguments.dark else "light",
         )
-        page.goto(f"http://127.0.0.1:{port}")
+        page.goto(f"http://127.0.0.1:{service.port}")
         restore(page)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=arguments.out, type="jpeg", quality=85, full_page=not arguments.height)

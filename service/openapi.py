@@ -103,7 +103,10 @@ RESTORE_BODY = {
                 "not": {"required": ["references", "reference_set"]},
                 "properties": {
                     "image": {"type": "string", "format": "binary", "description": "The picture to restore."},
-                    "references": {**_FILES, "description": f"Photographs of the same person; the largest face counts. {_HOW_MANY}"},
+                    "references": {
+                        **_FILES,
+                        "description": f"Photographs of the same person; the largest face counts. {_HOW_MANY}",
+                    },
                     **{
                         name: _form_field(option)
                         for name, option in RestoreOptions.model_json_schema()["properties"].items()

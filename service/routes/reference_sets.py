@@ -10,10 +10,10 @@ from service.connection import answer_in_time, deadline_of, upload_of
 from service.form import FormLimits
 from service.keys import KEY_SCHEMES, authenticate
 from service.openapi import REFERENCE_SET_BODY, UPLOAD_PARAMETERS, UPLOAD_PROBLEMS, problem_responses
+from service.options import SET_ID
 from service.problems import INVALID_REQUEST, REFERENCE_SET_NOT_FOUND, UNAUTHORIZED, Problem
 from service.reference_sets import ReferenceSet, check_name
 from service.request_scope import context_of
-from service.options import SET_ID
 from service.state import Service, service_of
 
 router = APIRouter(prefix="/reference-sets", dependencies=KEY_SCHEMES)
