@@ -50,7 +50,7 @@ class Engine:
         """
         on_cpu = self.restorer.device.type == "cpu"
         if on_cpu:
-            use_threads(threads or os.cpu_count() or 1)
+            use_threads(threads or len(os.sched_getaffinity(0)))
         face = self.restorer.prepare(_grey_picture(), Options(faces="aligned")).faces[0]
         scattered = torch.rand(68, 2, generator=torch.Generator().manual_seed(0)) * ALIGNED_SIZE
         reference = Reference(to_network([face.crop])[0], scattered, face.identity)

@@ -46,11 +46,8 @@ def test_problems() -> None:
 
 
 def test_settings() -> None:
-    def default(value: object) -> str:
-        return f"`{value}`" if value is not None and value != () else "–"
-
     assert rows("Settings") == [
-        [f"`HONESTFACE_{name.upper()}`", default(field.default), field.description]
+        [f"`HONESTFACE_{name.upper()}`", "" if field.default in (None, ()) else f"`{field.default}`", field.description]
         for name, field in Settings.model_fields.items()
     ]
 
