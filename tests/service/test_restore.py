@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import pytest
+import torch
 
 from models.picture import Picture, PictureLimits, decode
 from service.keys import hash_key
@@ -486,14 +487,17 @@ def test_memory_failures_halve_and_an_exception_fails_its_batch_only() -> None:
         def status() -> int:
             return toy.client.post("/restore", files={"image": ANNA_PHOTO}).status_code
 
-        generator.failures.append(MemoryError("short"))
+        generator.failures.append(torch.OutOfMemoryError("short"))
+        problem(toy.client.post("/restore", files={"image": ANNA_PHOTO}), "out-of-memory", 503)
+        assert status() == 200
+        generator.failures.append(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
         problem(toy.client.post("/restore", files={"image": ANNA_PHOTO}), "out-of-memory", 503)
         assert status() == 200
         generator.failures.append(ValueError("broken"))
         response = toy.client.post("/restore", files={"image": ANNA_PHOTO})
         assert "broken" not in problem(response, "internal-error", 500)
         assert status() == 200
-        assert toy.metric("honestface_out_of_memory_total") == 1
+        assert toy.metric("honestface_out_of_memory_total") == 2
 
 
 def test_probes_while_starting() -> None:
@@ -516,11 +520,9 @@ def test_probes_while_starting() -> None:
 
 
 def test_a_dead_device_ends_the_process() -> None:
-    from service.batcher import DeviceLost
-
     generator = Steerable()
     with running(lambda: toy_engine(generator), death_grace_s=0.5) as toy:
-        generator.failures.append(DeviceLost("poisoned"))
+        generator.failures.append(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
         problem(toy.client.post("/restore", files={"image": ANNA_PHOTO}), "device-failed", 503)
         assert toy.client.get("/livez").status_code == 503
         assert toy.client.get("/readyz").status_code == 503
