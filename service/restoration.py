@@ -54,9 +54,7 @@ class RestorationPipeline:
         # References wait undecoded for their turn: of all that are in work, only so many are in memory as pixels.
         self._references_at_once = asyncio.Semaphore(settings.cpu_workers)
         # Each worker computes on one thread: together they would otherwise crowd the device thread off its cores.
-        self._cpu = ThreadPoolExecutor(
-            settings.cpu_workers, "cpu", use_threads, (int(__import__("os").environ.get("X_WT", "1")),)
-        )
+        self._cpu = ThreadPoolExecutor(settings.cpu_workers, "cpu", use_threads, (1,))
         self._make_engine = make_engine
         self.engine: Engine | None = None
         self.batcher: Batcher[FaceJob, Pixels] = Batcher(
