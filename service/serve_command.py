@@ -16,7 +16,7 @@ def serve(
     device: Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1. [default: cpu]")] = None,
 ) -> None:
     """Serve POST /restore and the playground; every setting has a HONESTFACE_* variable (docs/service.md)."""
-    # Threads that wait for one another must sleep, not spin: the cores are shared with decoding, encoding and strangers.
+    # Threads that wait for one another must sleep, not spin: decoding, encoding and strangers need the cores as well.
     # Has to be said before PyTorch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
