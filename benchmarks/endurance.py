@@ -99,6 +99,7 @@ def soak(server: Server, minutes: float) -> dict[str, object]:
         "early_mb": round(early / 1e6, 1),
         "late_mb": round(late / 1e6, 1),
         "growth_percent": round(100 * (late / early - 1), 2),
+        "readings_mb": [round(reading / 1e6, 1) for reading in readings[::part]],
     }
 
 
