@@ -9,7 +9,7 @@ DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test lint format bench image-check monitoring-check kubernetes-check clean
+.PHONY: help serve demo test lint format bench screenshot image-check monitoring-check kubernetes-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -36,6 +36,10 @@ format: $(DEV) ## format the code
 bench: $(BENCH) ## every figure that the README quotes
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.service
+	$(BIN)/python -m benchmarks.endurance overload
+
+screenshot: $(DEV) ## the README's picture of the playground (needs Chromium)
+	$(BIN)/python -m benchmarks.screenshot
 
 image-check: $(DEMO) ## the Dockerfile built and proven without a Docker engine (root; apt: buildah, debootstrap, runc)
 	$(BIN)/python -m docker.image_check

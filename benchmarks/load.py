@@ -3,7 +3,7 @@
 import http.client
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,13 +22,21 @@ class Upload:
     headers: Mapping[str, str]
 
     @classmethod
-    def of(cls, image: bytes, fields: Mapping[str, str], headers: Mapping[str, str] | None = None) -> "Upload":
+    def of(
+        cls,
+        image: bytes,
+        fields: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+        references: Sequence[bytes] = (),
+    ) -> "Upload":
         parts = [
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
             for name, value in fields.items()
         ]
-        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="x.jpg"\r\n\r\n'.encode()
-        body = b"".join([*parts, head, image, f"\r\n--{BOUNDARY}--\r\n".encode()])
+        for name, file in [("image", image), *(("references", reference) for reference in references)]:
+            head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="x.jpg"\r\n\r\n'
+            parts.append(head.encode() + file + b"\r\n")
+        body = b"".join([*parts, f"--{BOUNDARY}--\r\n".encode()])
         return cls(body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", **(headers or {})})
 
 
@@ -65,13 +73,13 @@ def ask(connection: http.client.HTTPConnection, path: str, upload: Upload) -> tu
 
 
 def closed_loop(port: int, path: str, upload: Upload, clients: int, seconds: float) -> Outcome:
-    """`clients` that each ask again as soon as they are answered."""
+    """`clients` that each ask again as soon as they are answered; at least one answer is waited for."""
     outcome, lock = Outcome(), threading.Lock()
     started = time.perf_counter()
 
     def client() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-        while time.perf_counter() - started < seconds:
+        while not outcome.elapsed or time.perf_counter() - started < seconds:
             status, took, again = ask(connection, path, upload)
             with lock:
                 outcome.add(status, took, again)
@@ -86,8 +94,10 @@ def closed_loop(port: int, path: str, upload: Upload, clients: int, seconds: flo
     return outcome
 
 
-def open_loop(port: int, path: str, upload: Upload, per_second: float, seconds: float) -> Outcome:
-    """Requests at a pace of their own, whether or not earlier ones have been answered."""
+def open_loop(
+    port: int, path: str, upload: Upload, per_second: float, seconds: float, then: Callable[[], None]
+) -> Outcome:
+    """Requests at a pace of their own, whether or not earlier ones have been answered; `then` runs after the last."""
     outcome, lock = Outcome(), threading.Lock()
 
     def one() -> None:
@@ -106,7 +116,8 @@ def open_loop(port: int, path: str, upload: Upload, per_second: float, seconds: 
         for index in range(int(per_second * seconds)):
             time.sleep(max(0.0, started + index / per_second - time.perf_counter()))
             pool.submit(one)
-    outcome.elapsed = time.perf_counter() - started
+        outcome.elapsed = time.perf_counter() - started
+        then()
     return outcome
 
 
@@ -146,12 +157,13 @@ def memory(pid: int) -> int:
 
 def cpu_share(pid: int, seconds: float) -> float:
     """Cores that a process and its children use over some seconds."""
-    before = _cpu_seconds(pid)
+    before = cpu_seconds(pid)
     time.sleep(seconds)
-    return (_cpu_seconds(pid) - before) / seconds
+    return (cpu_seconds(pid) - before) / seconds
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process and its children have used so far."""
     return sum(process.cpu_times().user + process.cpu_times().system for process in _tree(pid))
 
 

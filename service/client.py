@@ -97,6 +97,10 @@ class Client(_Calls):
         """Uploads references under a name, for `restore(..., reference_set=name)`."""
         return _json(self._send(*self._put(name, references)))
 
+    def get_references(self, name: str) -> dict[str, Any]:
+        """What is known of uploaded references; that counts as a use."""
+        return _json(self._send("GET", _set(name), {}))
+
     def delete_references(self, name: str) -> None:
         """Forgets uploaded references."""
         self._send("DELETE", _set(name), {})
@@ -141,6 +145,10 @@ class AsyncClient(_Calls):
     async def put_references(self, name: str, references: Sequence[Source]) -> dict[str, Any]:
         """See `Client.put_references`."""
         return _json(await self._send(*self._put(name, references)))
+
+    async def get_references(self, name: str) -> dict[str, Any]:
+        """See `Client.get_references`."""
+        return _json(await self._send("GET", _set(name), {}))
 
     async def delete_references(self, name: str) -> None:
         """See `Client.delete_references`."""

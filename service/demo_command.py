@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_SHRINK, _NOISE, _JPEG_QUALITY = 4, 6.0, 40
+_SHRINK, _NOISE, JPEG_QUALITY = 4, 6.0, 40
 
 
 def demo(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo")) -> None:
@@ -30,8 +30,8 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = P
     original = Image.fromarray(astronaut())  # type: ignore[no-untyped-call]
     out.mkdir(parents=True, exist_ok=True)
     original.save(out / "original.png")
-    _degraded(original).save(out / "degraded.jpg", quality=_JPEG_QUALITY)
-    _as_reference(original).save(out / "reference.png")
+    degraded(original).save(out / "degraded.jpg", quality=JPEG_QUALITY)
+    as_reference(original).save(out / "reference.png")
     restore(
         out / "degraded.jpg",
         out / "restored.png",
@@ -44,7 +44,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = P
     print("The reference is the same photograph, mirrored, cropped and lit differently: there is only one of her.")
 
 
-def _degraded(photo: "Image") -> "Image":
+def degraded(photo: "Image") -> "Image":
     """As an old small file would be: shrunk, noisy, and blown up again; the JPEG comes with saving."""
     import numpy as np
     from PIL import Image
@@ -55,7 +55,8 @@ def _degraded(photo: "Image") -> "Image":
     return Image.fromarray(noisy).resize(photo.size, Image.Resampling.BICUBIC)
 
 
-def _as_reference(photo: "Image") -> "Image":
+def as_reference(photo: "Image") -> "Image":
+    """The photograph mirrored, cropped and in a warmer light."""
     from PIL import Image, ImageEnhance, ImageOps
 
     face = ImageOps.mirror(photo.crop((90, 0, 370, 300))).resize((560, 600), Image.Resampling.LANCZOS)

@@ -50,7 +50,7 @@ class Engine:
         """
         on_cpu = self.restorer.device.type == "cpu"
         if on_cpu:
-            use_threads(threads or os.cpu_count() or 1)
+            use_threads(threads or _cores())
         face = self.restorer.prepare(_grey_picture(), Options(faces="aligned")).faces[0]
         scattered = torch.rand(68, 2, generator=torch.Generator().manual_seed(0)) * ALIGNED_SIZE
         reference = Reference(to_network([face.crop])[0], scattered, face.identity)
@@ -91,6 +91,11 @@ class Engine:
         """Bytes that the device has; 0 for a CPU."""
         device = self.restorer.device
         return float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0.0
+
+
+def _cores() -> int:
+    """Cores that this process may use; where the system does not say, all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _grey_picture() -> Picture:

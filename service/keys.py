@@ -5,9 +5,18 @@ import hmac
 import secrets
 from collections.abc import Sequence
 
+from fastapi import Depends
+from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import Request
 
 from service.problems import UNAUTHORIZED, Problem
+
+_NEEDED = "Needed where the service was given keys."
+#: Describe the two ways to send a key in the OpenAPI document; `authenticate` does the checking.
+KEY_SCHEMES = [
+    Depends(HTTPBearer(auto_error=False, description=_NEEDED)),
+    Depends(APIKeyHeader(name="X-API-Key", auto_error=False, description=_NEEDED)),
+]
 
 
 def new_key() -> tuple[str, str]:

@@ -64,6 +64,7 @@ def problem_responses(*kinds: Kind) -> Responses:
 
 
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
+_HOW_MANY = "GET /health tells how many are taken."
 _REPORT = {
     "affine_landmark_distance_eyes": {"value": 3.1, "unit": "px^2 at 512 px", "by": "tiny landmarks"},
     "identity_angle": {"value": 21.4, "unit": "degrees", "by": "tiny identity"},
@@ -82,6 +83,16 @@ _DOCUMENT = {
     ],
 }
 
+
+def _form_field(option: dict[str, Any]) -> dict[str, Any]:
+    """An option's schema for a form, which knows no null: there what is None is left out."""
+    described = {key: value for key, value in option.items() if key not in ("anyOf", "default")}
+    if option.get("default") is not None:
+        described["default"] = option["default"]
+    (kind,) = [each for each in option.get("anyOf", [{}]) if each != {"type": "null"}]
+    return {**kind, **described}
+
+
 RESTORE_BODY = {
     "required": True,
     "content": {
@@ -89,23 +100,36 @@ RESTORE_BODY = {
             "schema": {
                 "type": "object",
                 "required": ["image"],
+                "not": {"required": ["references", "reference_set"]},
                 "properties": {
                     "image": {"type": "string", "format": "binary", "description": "The picture to restore."},
-                    "references": {**_FILES, "description": "Photographs of the same person; the largest face counts."},
-                    **RestoreOptions.model_json_schema()["properties"],
+                    "references": {
+                        **_FILES,
+                        "description": f"Photographs of the same person; the largest face counts. {_HOW_MANY}",
+                    },
+                    **{
+                        name: _form_field(option)
+                        for name, option in RestoreOptions.model_json_schema()["properties"].items()
+                    },
                 },
+                "additionalProperties": False,
             }
         }
     },
 }
-RESTORE_PARAMETERS = [
+UPLOAD_PARAMETERS = [
     {
         "name": "X-Request-Timeout",
         "in": "header",
         "schema": {"type": "number", "exclusiveMinimum": 0},
         "description": "Seconds until the answer is of no use any more.",
     },
-    {"name": "X-Request-Id", "in": "header", "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}},
+    {
+        "name": "X-Request-Id",
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "1 to 64 letters, digits, dots, dashes or underscores; anything else is replaced.",
+    },
 ]
 RESTORE_RESPONSES: Responses = {
     200: {
@@ -129,7 +153,12 @@ REFERENCE_SET_BODY = {
     "required": True,
     "content": {
         "multipart/form-data": {
-            "schema": {"type": "object", "required": ["references"], "properties": {"references": _FILES}}
+            "schema": {
+                "type": "object",
+                "required": ["references"],
+                "properties": {"references": {**_FILES, "minItems": 1, "description": _HOW_MANY}},
+                "additionalProperties": False,
+            }
         }
     },
 }

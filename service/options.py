@@ -11,6 +11,8 @@ from service.problems import INVALID_OPTION, NOT_ACCEPTABLE, Problem
 PictureFormat = Literal["png", "jpeg", "webp"]
 MEDIA_TYPES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 Body = Literal["image", "json", "mixed"]
+#: What a reference set may be called, from first to last letter.
+SET_ID = r"^[A-Za-z0-9._-]{1,64}$"
 
 
 class RestoreOptions(BaseModel):
@@ -18,7 +20,9 @@ class RestoreOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    reference_set: str | None = Field(None, description="Id of a reference set, instead of `references`.")
+    reference_set: str | None = Field(
+        None, description="Id of a reference set, instead of `references`.", json_schema_extra={"pattern": SET_ID}
+    )
     faces: Literal["largest", "all", "aligned"] = Field(
         "largest", description="Which faces: the largest, all, or the picture is one aligned face."
     )

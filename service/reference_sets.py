@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from models.references import Reference
 from service.lru import LruStore
 from service.metrics import Metrics
+from service.options import SET_ID
 from service.problems import INVALID_REQUEST, REFERENCE_SET_NOT_FOUND, TOO_LARGE, Problem
 from service.settings import Settings
-
-_SET_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,6 @@ class ReferenceStore:
 
 def check_name(name: str) -> str:
     """A set's name, if it may be one."""
-    if not _SET_ID.fullmatch(name):
+    if not re.fullmatch(SET_ID, name):
         raise Problem(INVALID_REQUEST, "a reference set's id has 1 to 64 letters, digits, dots, dashes or underscores")
     return name

@@ -51,6 +51,8 @@ class RestorationPipeline:
         self._settings, self._admission, self._references = settings, admission, references
         self._limits = PictureLimits(settings.max_file_bytes, settings.max_pixels)
         self._pixels = PixelBudget(int(settings.memory_megapixels * 1e6))
+        # References wait undecoded for their turn: of all that are in work, only so many are in memory as pixels.
+        self._references_at_once = asyncio.Semaphore(settings.cpu_workers)
         # Each worker computes on one thread: together they would otherwise crowd the device thread off its cores.
         self._cpu = ThreadPoolExecutor(settings.cpu_workers, "cpu", use_threads, (1,))
         self._make_engine = make_engine
@@ -157,8 +159,9 @@ class RestorationPipeline:
         restorer = self.ready_engine.restorer
 
         async def analyse(data: bytes) -> Reference:
-            picture = await self._on_cpu(context, "decode", lambda: decode(data, self._limits))
-            return (await self._on_cpu(context, "align", lambda: restorer.prepare_references([picture], [""])))[0]
+            async with self._references_at_once:
+                picture = await self._on_cpu(context, "decode", lambda: decode(data, self._limits))
+                return (await self._on_cpu(context, "align", lambda: restorer.prepare_references([picture], [""])))[0]
 
         with _told_apart(index):
             return await self._references.analysed(reference, analyse)

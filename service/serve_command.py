@@ -1,5 +1,6 @@
 """`honestface serve`: the HTTP service on one device."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,10 @@ def serve(
     device: Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1. [default: cpu]")] = None,
 ) -> None:
     """Serve POST /restore and the playground; every setting has a HONESTFACE_* variable (docs/service.md)."""
+    # Threads that wait for one another must sleep, not spin: decoding, encoding and strangers need the cores as well.
+    # Has to be said before PyTorch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
     from service.engine import load_engine
     from service.server import run
     from service.settings import Settings

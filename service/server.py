@@ -59,6 +59,9 @@ def run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
         app,
         host=settings.host,
         port=settings.port,
+        # Whatever else is installed, what is served is what was tested.
+        loop="asyncio",
+        http="h11",
         log_config=None,
         access_log=False,
         server_header=False,

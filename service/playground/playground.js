@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 const chosen = { photo: [], references: [] };
 let limits = {};
 let running = null;
+let clock = 0;
 
 // What was chosen -----------------------------------------------------------
 
@@ -38,7 +39,7 @@ function thumbnail(kind, file, index) {
   image.src = URL.createObjectURL(file);
   image.onerror = () => {
     const name = document.createElement("span");
-    name.className = "unseen";
+    name.className = "name";
     name.textContent = file.name;
     image.replaceWith(name);
   };
@@ -89,8 +90,8 @@ $("form").onsubmit = async (event) => {
   const photo = chosen.photo[0];
   busy(true);
   try {
-    const { document: answer, seconds } = await send(form);
-    await show(photo, answer, seconds);
+    const { document: answer, seconds, timing } = await send(form);
+    await show(photo, answer, `${seconds.toFixed(1)} s${timing}`);
     tell(`Done in ${seconds.toFixed(1)} seconds: ${count(answer.faces.length, "face")} restored.`);
     $("result").focus({ preventScroll: true });
     if (matchMedia("(max-width: 60rem)").matches) $("result").scrollIntoView();
@@ -110,6 +111,7 @@ function send(form) {
     const request = (running = new XMLHttpRequest());
     const started = performance.now();
     const seconds = () => (performance.now() - started) / 1000;
+    clock = setInterval(() => ($("clock").textContent = `${seconds().toFixed(1)} s`), 100);
     request.open("POST", "restore");
     request.setRequestHeader("Accept", "application/json");
     if ($("key").value) request.setRequestHeader("Authorization", `Bearer ${$("key").value}`);
@@ -123,13 +125,20 @@ function send(form) {
     };
     request.onload = () => {
       const answer = parsed(request.responseText);
-      if (request.status === 200 && answer) resolve({ document: answer, seconds: seconds() });
+      if (request.status === 200 && answer) resolve({ document: answer, seconds: seconds(), timing: stages(request) });
       else reject(new Error(inWords(request, answer)));
     };
     request.onerror = () => reject(new Error("The service cannot be reached."));
     request.onabort = () => reject(new DOMException("cancelled", "AbortError"));
     request.send(form);
   });
+}
+
+// What the service says about where the time went.
+function stages(request) {
+  const told = request.getResponseHeader("Server-Timing") ?? "";
+  const device = /device;dur=([\d.]+)/.exec(told);
+  return device ? `, of which ${(device[1] / 1000).toFixed(1)} s in the network` : "";
 }
 
 function parsed(text) {
@@ -152,6 +161,8 @@ const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
 function busy(now) {
   if (!now) running = null;
+  clearInterval(clock);
+  $("clock").textContent = "";
   $("restore").disabled = now;
   $("cancel").hidden = !now;
   $("progress").hidden = !now;

@@ -1,26 +1,31 @@
-// The answer on the page: the slider over before and after, landmarks, close-ups, and a card for each face.
+// The answer on the page: before and after under a slider, as a whole or face by face, with landmarks and downloads.
 
-import { charts, maps, words } from "./report.js";
+import { card } from "./report.js";
+import { make, shape } from "./dom.js";
 
 const $ = (id) => document.getElementById(id);
-const SVG = "http://www.w3.org/2000/svg";
-// Parts of the aligned 512 px face: x, y, width, height.
-const CLOSEUPS = { "The eyes": [118, 186, 276, 100], "The mouth": [156, 320, 200, 110] };
 let urls = [];
+let picture = { width: 1, height: 1 };
+let view = { x: 0, y: 0, width: 1, height: 1 };
 
-export async function show(photo, answer, seconds) {
+export async function show(photo, answer, told) {
   for (const url of urls) URL.revokeObjectURL(url);
-  const restored = blobOf(answer.picture);
-  urls = [URL.createObjectURL(photo), URL.createObjectURL(restored)];
+  const { base64, ...described } = answer.picture;
+  const report = new Blob([JSON.stringify({ ...answer, picture: described }, null, 2)], { type: "application/json" });
+  urls = [photo, pictureOf(answer.picture), report].map((blob) => URL.createObjectURL(blob));
   const before = await loaded($("before"), urls[0]);
   const after = await loaded($("after"), urls[1]);
   // A browser that cannot show the upload (TIFF) still shows what became of it.
   $("stage").classList.toggle("alone", !before);
   $("slider").disabled = !before;
+  picture = answer.picture;
+  const kind = picture.media_type.split("/")[1].replace("jpeg", "jpg");
   $("download").href = urls[1];
-  $("download").download = `restored.${answer.picture.media_type.split("/")[1].replace("jpeg", "jpg")}`;
-  $("timing").textContent = `${answer.picture.width} × ${answer.picture.height} pixels, ${seconds.toFixed(1)} s`;
-  overlay(answer);
+  $("download").download = `restored.${kind}`;
+  $("download-report").href = urls[2];
+  $("timing").textContent = `${picture.width} × ${picture.height} pixels, ${told}`;
+  overlay(answer.faces);
+  views(answer.faces);
   slide(50);
   $("empty").hidden = true;
   $("shown").hidden = false;
@@ -29,9 +34,8 @@ export async function show(photo, answer, seconds) {
   );
 }
 
-function blobOf(picture) {
-  const bytes = Uint8Array.from(atob(picture.base64), (letter) => letter.charCodeAt(0));
-  return new Blob([bytes], { type: picture.media_type });
+function pictureOf({ base64, media_type }) {
+  return new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type: media_type });
 }
 
 function loaded(image, url) {
@@ -42,7 +46,52 @@ function loaded(image, url) {
   });
 }
 
-// Slider --------------------------------------------------------------------
+// The whole picture, or one face -------------------------------------------------
+
+function views(faces) {
+  const whole = { x: 0, y: 0, width: picture.width, height: picture.height };
+  const all = [["Whole picture", whole]];
+  faces.forEach((face, index) => all.push([faces.length === 1 ? "Face" : `Face ${index + 1}`, around(face.box)]));
+  $("views").replaceChildren(
+    $("views").firstElementChild,
+    ...all.map(([name, part], index) => {
+      const choice = make("input", { type: "radio", name: "view", value: index, checked: index === 0 });
+      choice.onchange = () => look(part);
+      return make("label", {}, choice, make("span", {}, name));
+    }),
+  );
+  look(whole);
+}
+
+// A third more than the box on every side, where the picture has it.
+function around([left, top, right, bottom]) {
+  const side = Math.max(right - left, bottom - top) * 1.6;
+  const width = Math.min(side, picture.width), height = Math.min(side, picture.height);
+  const within = (start, size, most) => Math.min(Math.max(start, 0), most - size);
+  return {
+    x: within((left + right - width) / 2, width, picture.width),
+    y: within((top + bottom - height) / 2, height, picture.height),
+    width,
+    height,
+  };
+}
+
+function look(part) {
+  view = part;
+  $("shown").style.setProperty("--ratio", view.width / view.height);
+  $("shown").style.setProperty("--actual", `${view.width / devicePixelRatio}px`);
+  for (const image of [$("before"), $("after")]) {
+    image.style.width = `${(100 * picture.width) / view.width}%`;
+    image.style.left = `${(-100 * view.x) / view.width}%`;
+    image.style.top = `${(-100 * view.y) / view.height}%`;
+  }
+  $("overlay").setAttribute("viewBox", `${view.x} ${view.y} ${view.width} ${view.height}`);
+  $("stage").classList.toggle("actual", $("actual").checked);
+}
+
+$("actual").onchange = () => look(view);
+
+// Slider ---------------------------------------------------------------------------
 
 function slide(percent) {
   $("slider").value = percent;
@@ -52,7 +101,7 @@ function slide(percent) {
 
 $("slider").oninput = () => slide(Number($("slider").value));
 $("stage").onpointerdown = (event) => {
-  if (event.button !== 0) return;
+  if (event.button !== 0 || $("slider").disabled) return;
   const follow = (move) => {
     const frame = $("stage").getBoundingClientRect();
     slide(Math.min(100, Math.max(0, (100 * (move.clientX - frame.left)) / frame.width)));
@@ -63,64 +112,18 @@ $("stage").onpointerdown = (event) => {
   $("stage").onpointerup = $("stage").onpointercancel = () => ($("stage").onpointermove = null);
 };
 $("stage").ondragstart = (event) => event.preventDefault();
-$("actual").onchange = () => $("stage").classList.toggle("actual", $("actual").checked);
-$("landmarks").onchange = () => ($("overlay").toggleAttribute("hidden", !$("landmarks").checked));
 
-// Landmarks -----------------------------------------------------------------
+// Landmarks --------------------------------------------------------------------------
 
-function overlay(answer) {
-  const { width, height } = answer.picture;
-  $("overlay").setAttribute("viewBox", `0 0 ${width} ${height}`);
-  const shapes = answer.faces.flatMap((face) => {
-    const [left, top, right, bottom] = face.box;
-    const size = (right - left) / 90;
-    const frame = shape("rect", { x: left, y: top, width: right - left, height: bottom - top });
-    return [frame, ...face.landmarks.map(([x, y]) => shape("circle", { cx: x + 0.5, cy: y + 0.5, r: Math.max(size, 0.6) }))];
+function overlay(faces) {
+  const shapes = faces.flatMap(({ box: [left, top, right, bottom], landmarks }) => {
+    const radius = Math.max((right - left) / 110, 0.5);
+    return [
+      shape("rect", { x: left, y: top, width: right - left, height: bottom - top }),
+      ...landmarks.map(([x, y]) => shape("circle", { cx: x + 0.5, cy: y + 0.5, r: radius })),
+    ];
   });
   $("overlay").replaceChildren(...shapes);
 }
 
-function shape(name, attributes) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-}
-
-// A face's card -------------------------------------------------------------
-
-function card(face, index, total, before, after) {
-  const section = document.createElement("section");
-  section.className = "face";
-  const title = document.createElement("h3");
-  title.textContent = total === 1 ? "What the report says" : `Face ${index + 1} of ${total}`;
-  const closeups = document.createElement("div");
-  closeups.className = "closeups";
-  for (const [name, part] of Object.entries(CLOSEUPS)) closeups.append(closeup(name, part, face, before, after));
-  section.append(title, closeups, words(face.report), charts(face.report), maps(face.report));
-  return section;
-}
-
-function closeup(name, [x, y, width, height], face, before, after) {
-  const figure = document.createElement("figure");
-  const scale = 2;
-  for (const [image, when] of [[before, "before"], [after, "after"]]) {
-    if (!image) continue;
-    const canvas = document.createElement("canvas");
-    canvas.width = width * scale;
-    canvas.height = height * scale;
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `${name}, ${when}`);
-    const context = canvas.getContext("2d");
-    const [[a, b, c], [d, e, f]] = face.aligning_matrix;
-    context.imageSmoothingQuality = "high";
-    // The matrix counts from the centres of pixels, a canvas from their corners.
-    const right = c + 0.5 - (a + b) / 2 - x, down = f + 0.5 - (d + e) / 2 - y;
-    context.setTransform(scale * a, scale * d, scale * b, scale * e, scale * right, scale * down);
-    context.drawImage(image, 0, 0, image.naturalWidth, image.naturalHeight);
-    figure.append(canvas);
-  }
-  const caption = document.createElement("figcaption");
-  caption.textContent = before ? `${name}, before and after` : `${name}, after`;
-  figure.append(caption);
-  return figure;
-}
+$("landmarks").onchange = () => $("overlay").toggleAttribute("hidden", !$("landmarks").checked);

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import PlainTextResponse
 
-from service.keys import authenticate
+from service.keys import KEY_SCHEMES, authenticate
 from service.openapi import Responses, problem_responses
 from service.problems import NOT_READY, UNAUTHORIZED
 from service.state import service_of
@@ -49,7 +49,12 @@ _PROBE: Responses = {
 }
 
 
-@router.get("/models", summary="What is served", responses=problem_responses(UNAUTHORIZED, NOT_READY))
+@router.get(
+    "/models",
+    summary="What is served",
+    responses=problem_responses(UNAUTHORIZED, NOT_READY),
+    dependencies=KEY_SCHEMES,
+)
 async def models(request: Request) -> Models:
     """The loaded bundle with the checksums of its files."""
     service = service_of(request)

@@ -8,16 +8,24 @@ from pydantic import BaseModel, Field
 
 from service.connection import answer_in_time, deadline_of, upload_of
 from service.form import FormLimits
-from service.keys import authenticate
-from service.openapi import REFERENCE_SET_BODY, UPLOAD_PROBLEMS, problem_responses
+from service.keys import KEY_SCHEMES, authenticate
+from service.openapi import REFERENCE_SET_BODY, UPLOAD_PARAMETERS, UPLOAD_PROBLEMS, problem_responses
+from service.options import SET_ID
 from service.problems import INVALID_REQUEST, REFERENCE_SET_NOT_FOUND, UNAUTHORIZED, Problem
 from service.reference_sets import ReferenceSet, check_name
 from service.request_scope import context_of
 from service.state import Service, service_of
 
-router = APIRouter(prefix="/reference-sets")
+router = APIRouter(prefix="/reference-sets", dependencies=KEY_SCHEMES)
 
-SetId = Annotated[str, Path(description="1 to 64 letters, digits, dots, dashes or underscores.")]
+SetId = Annotated[
+    str,
+    Path(
+        description="1 to 64 letters, digits, dots, dashes or underscores.",
+        # Said, but not checked by FastAPI: `check_name` does, in words.
+        json_schema_extra={"pattern": SET_ID},
+    ),
+]
 _LOOKUP_PROBLEMS = problem_responses(INVALID_REQUEST, UNAUTHORIZED, REFERENCE_SET_NOT_FOUND)
 
 
@@ -39,7 +47,7 @@ def _document(service: Service, name: str, entry: ReferenceSet) -> ReferenceSetD
     "/{id}",
     summary="Upload references under a name",
     responses=problem_responses(*UPLOAD_PROBLEMS),
-    openapi_extra={"requestBody": REFERENCE_SET_BODY},
+    openapi_extra={"requestBody": REFERENCE_SET_BODY, "parameters": UPLOAD_PARAMETERS},
 )
 async def put(request: Request, id: SetId) -> ReferenceSetDocument:
     """Analyses `references` and keeps them, in memory only, in the place of an older set of this name."""

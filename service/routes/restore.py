@@ -7,15 +7,15 @@ from fastapi import APIRouter, Request, Response
 from models.references import Reference
 from service.connection import answer_in_time, deadline_of, upload_of
 from service.form import Form, FormLimits
-from service.keys import authenticate
-from service.openapi import RESTORE_BODY, RESTORE_PARAMETERS, RESTORE_RESPONSES
+from service.keys import KEY_SCHEMES, authenticate
+from service.openapi import RESTORE_BODY, RESTORE_RESPONSES, UPLOAD_PARAMETERS
 from service.options import OPTION_NAMES, RestoreOptions, negotiate, read_options
 from service.problems import INVALID_OPTION, INVALID_REQUEST, Problem
 from service.request_scope import context_of
 from service.settings import Settings
 from service.state import Service, service_of
 
-router = APIRouter()
+router = APIRouter(dependencies=KEY_SCHEMES)
 
 
 @router.post(
@@ -23,7 +23,7 @@ router = APIRouter()
     summary="Restore the faces of a picture",
     response_class=Response,
     responses=RESTORE_RESPONSES,
-    openapi_extra={"requestBody": RESTORE_BODY, "parameters": RESTORE_PARAMETERS},
+    openapi_extra={"requestBody": RESTORE_BODY, "parameters": UPLOAD_PARAMETERS},
 )
 async def restore(request: Request) -> Response:
     """Restores the faces of `image`, guided by `references` or a `reference_set`.

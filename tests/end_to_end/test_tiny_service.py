@@ -59,7 +59,13 @@ def service() -> Iterator[httpx.Client]:
                 assert process.poll() is None and time.monotonic() < end
                 time.sleep(0.2)
             yield client
-            process.send_signal(signal.SIGTERM)
+            # What is in work when the end is asked for is finished, and only then comes the end.
+            with ThreadPoolExecutor(3) as pool:
+                asked = [pool.submit(client.post, "/restore", files={"image": PHOTO}) for _ in range(3)]
+                while client.get("/health").json()["requests_in_progress"] < 3 and not asked[0].done():
+                    time.sleep(0.02)
+                process.send_signal(signal.SIGTERM)
+                assert [each.result().status_code for each in asked] == [200] * 3
             assert process.wait(30) == 0
         finally:
             process.kill()
@@ -123,6 +129,70 @@ def test_concurrent_requests_answer_what_each_would_alone(service: httpx.Client)
     alone = [ask(index) for index in range(4)]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(ask, range(4))) == alone
+
+
+@pytest.mark.parametrize(
+    ("data", "accept", "kind"),
+    [
+        ({"color_fix": "adain", "quality": "80"}, "image/*", "image/jpeg"),
+        ({"color_fix": "none", "seed": "7", "format": "webp"}, "image/png", "image/webp"),
+        ({"faces": "aligned", "diagnostics": "none"}, "image/png", "image/png"),
+    ],
+)
+def test_options(service: httpx.Client, data: dict[str, str], accept: str, kind: str) -> None:
+    response = service.post("/restore", files={"image": PHOTO}, data=data, headers={"accept": accept})
+    assert response.status_code == 200 and response.headers["content-type"] == kind
+    assert pixels_of(response.content).shape == (512, 512, 3)
+
+
+def test_references_uploaded_once(service: httpx.Client) -> None:
+    sent = service.post("/restore", files=[("image", PHOTO), ("references", REFERENCE)]).content
+    assert service.put("/reference-sets/her", files={"references": REFERENCE}).json()["references"] == 1
+    assert service.post("/restore", files={"image": PHOTO}, data={"reference_set": "her"}).content == sent
+    assert service.get("/reference-sets/her").status_code == 200
+    assert service.delete("/reference-sets/her").status_code == 204
+    assert service.get("/reference-sets/her").status_code == 404
+
+
+NOBODY = encoded(np.full((300, 300, 3), 128, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("files", "headers", "status", "name"),
+    [
+        ({"references": PHOTO}, {}, 400, "invalid-request"),
+        ({"image": PHOTO}, {"accept": "text/html"}, 406, "not-acceptable"),
+        ({"image": b"x" * 20_000_001}, {}, 413, "too-large"),
+        ({"image": b"GIF89a" + b"\xff" * 20}, {}, 413, "picture-too-large"),
+        ({"image": b"%PDF-1.7"}, {}, 415, "unsupported-media-type"),
+        ({"image": PHOTO[:2000]}, {}, 422, "invalid-picture"),
+        ({"image": PHOTO, "references": NOBODY}, {}, 422, "invalid-reference"),
+        ({"image": NOBODY}, {}, 422, "no-face"),
+        ({"image": PHOTO}, {"x-request-timeout": "0.001"}, 504, "deadline-exceeded"),
+    ],
+)
+def test_refusals(
+    service: httpx.Client, files: dict[str, bytes], headers: dict[str, str], status: int, name: str
+) -> None:
+    response = service.post("/restore", files=files, headers=headers)
+    if headers.get("x-request-timeout") and response.status_code == 408:
+        return  # so short a time passes while the picture is still on its way
+    assert (response.status_code, response.json()["type"]) == (status, f"urn:honestface:problem:{name}")
+
+
+def test_who_leaves_is_not_worked_for(service: httpx.Client) -> None:
+    def left() -> int:
+        line = 'honestface_cancellations_total{reason="disconnected"} '
+        return int(float(service.get("/metrics").text.split(line)[1].split()[0]))
+
+    before = left()
+    with pytest.raises(httpx.ReadTimeout):
+        service.post("/restore", files={"image": SIX}, data={"faces": "all"}, timeout=0.3)
+    end = time.monotonic() + 20
+    while left() == before:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert service.get("/health").json()["requests_in_progress"] == 0
 
 
 def test_the_command_line_and_the_service_agree(service: httpx.Client, tmp_path: Path) -> None:

@@ -28,10 +28,11 @@ MODEL = ModelInfo("toy", "1", "tiny", "cpu", "float32", {"unet.safetensors": "0"
 
 @dataclass
 class Steerable(ToyGenerator):
-    """A toy generator that a test can hold back or make fail; warm-up passes freely."""
+    """A toy generator that a test can hold back or make fail (after `skip` good calls); warm-up passes freely."""
 
     gate: threading.Event = field(default_factory=threading.Event)
     failures: list[BaseException] = field(default_factory=list)
+    skip: int = 0
     seconds: float = 0.0
     calls: int = 0
 
@@ -51,7 +52,9 @@ class Steerable(ToyGenerator):
         if not self.gate.wait(30):
             raise TimeoutError("the test never opened the gate")
         time.sleep(self.seconds)
-        if self.failures:
+        if self.skip:
+            self.skip -= 1
+        elif self.failures:
             raise self.failures.pop(0)
         return super().__call__(lq, references, landmarks, identity, strength, seeds)
 
@@ -84,7 +87,7 @@ def running(make_engine: Callable[[], Engine] = toy_engine, wait: bool = True, *
     app = create_app(Settings(**{"port": 0, "drain_s": 5, **settings}), make_engine)  # type: ignore[arg-type]
     service: Service = app.state.service
     server = Server(
-        uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5), service
+        uvicorn.Config(app, port=0, loop="asyncio", http="h11", log_config=None, timeout_graceful_shutdown=5), service
     )
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -30,6 +30,7 @@ def test_restores_from_paths_and_bytes(toy: Running, tmp_path: Path) -> None:
 def test_reference_sets(toy: Running) -> None:
     with Client(toy.url, api_key="key") as client:
         assert client.put_references("album.1", [ANNA_PHOTO])["references"] == 1
+        assert client.get_references("album.1")["ttl_seconds"] == 3600
         assert client.restore(ANNA_PHOTO, reference_set="album.1").faces[0]["report"]["chosen_reference"] == 0
         client.delete_references("album.1")
         with pytest.raises(ServiceError) as caught:
@@ -67,6 +68,7 @@ def test_the_asynchronous_client(toy: Running) -> None:
     async def ask() -> list[Restored]:
         async with AsyncClient(toy.url, api_key="key") as client:
             await client.put_references("set", [ANNA_PHOTO])
+            assert (await client.get_references("set"))["references"] == 1
             with pytest.raises(ServiceError):
                 await client.restore(EMPTY_PHOTO)
             both = await asyncio.gather(*(client.restore(ANNA_PHOTO, reference_set="set") for _ in range(2)))

@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ def toy() -> Iterator[Running]:
 
 
 def test_the_page_and_its_parts_come_with_a_policy_that_keeps_to_this_host(toy: Running) -> None:
-    for path in ("/", "/playground/playground.js", "/playground/playground.css"):
+    for path in ("/", "/playground/playground.js", "/playground/playground.css", "/playground/dom.js"):
         response = toy.client.get(path)
         assert response.status_code == 200
         policy = response.headers["content-security-policy"]
@@ -78,6 +79,8 @@ def test_a_photograph_is_restored_and_compared(page: "Page", tmp_path: Path) -> 
     page.click("#restore")
     page.wait_for_selector("#shown:not([hidden])")
     assert "2 faces restored" in page.inner_text("#status")
+    assert "Backed by one reference" in page.inner_text(".verdict >> nth=0")
+    assert "Restored without references" in page.inner_text(".verdict >> nth=1")
     assert page.locator(".face").count() == 2
     assert "look like one person" in page.inner_text(".face >> nth=0")
     assert "No reference was used" in page.inner_text(".face >> nth=1")
@@ -85,6 +88,10 @@ def test_a_photograph_is_restored_and_compared(page: "Page", tmp_path: Path) -> 
     assert not page.locator("#overlay").is_visible()
     page.check("#landmarks")
     assert page.locator("#overlay").is_visible()
+    with page.expect_download() as download:
+        page.click("#download-report")
+    report = json.loads(Path(download.value.path()).read_bytes())
+    assert len(report["faces"]) == 2 and "base64" not in report["picture"]
     with page.expect_download() as download:
         page.click("#download")
     assert download.value.suggested_filename == "restored.png"
@@ -108,6 +115,27 @@ def test_the_slider_follows_keys_and_pointer(page: "Page", tmp_path: Path) -> No
     assert frame is not None
     page.mouse.click(frame["x"] + frame["width"] / 4, frame["y"] + 5)
     assert float(edge().removesuffix("%")) == pytest.approx(25, abs=1)
+
+
+def test_a_face_fills_the_view_and_the_slider_still_compares(page: "Page", tmp_path: Path) -> None:
+    page.set_input_files("#photo", save(tmp_path, "photo.png", ANNA_PHOTO))
+    page.click("#restore")
+    page.wait_for_selector("#shown:not([hidden])")
+
+    def red_eye() -> tuple[float, float]:
+        """Where the red eye lies on the stage, as parts of its width and height, and nothing else of the page."""
+        shot = pixels_of(page.locator("#stage").screenshot()).astype(int)
+        rows, columns = ((shot[:, :, 0] > 200) & (shot[:, :, 1:].max(2) < 90)).nonzero()
+        return float(columns.mean() / shot.shape[1]), float(rows.mean() / shot.shape[0])
+
+    page.focus("#slider")
+    page.keyboard.press("End")
+    assert red_eye() == pytest.approx((215 / 480, 174 / 360), abs=0.02)
+    page.get_by_text("Face", exact=True).click()
+    assert red_eye() == pytest.approx((0.356, 0.310), abs=0.02), "1.6 times the box of the toy detector"
+    width = page.evaluate("document.querySelector('#stage').clientWidth")
+    page.check("#actual")
+    assert page.evaluate("document.querySelector('#stage').clientWidth") < width
 
 
 def test_a_refusal_is_told_in_words_and_the_page_goes_on(page: "Page", tmp_path: Path) -> None:
@@ -136,7 +164,7 @@ def test_everything_can_be_reached_and_is_named(page: "Page", tmp_path: Path) ->
     for _ in range(20):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id"))
-    assert {"photo", "references", "restore", "slider", "landmarks", "actual", "download"} <= reached
+    assert {"photo", "references", "restore", "slider", "landmarks", "actual", "download", "download-report"} <= reached
 
 
 def test_a_phone_needs_no_sideways_scrolling(page: "Page", tmp_path: Path) -> None:

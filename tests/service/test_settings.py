@@ -1,15 +1,8 @@
-import re
-from pathlib import Path
-
 import pytest
 from pydantic import ValidationError
 
 from service.keys import hash_key, new_key
-from service.metrics import Metrics
-from service.problems import KINDS
 from service.settings import Settings
-
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,23 +41,3 @@ def test_the_batch_follows_the_device() -> None:
     assert Settings(device="cpu").faces_a_batch == 1
     assert Settings(device="cuda").faces_a_batch == 8
     assert Settings(device="cpu", max_batch=4).faces_a_batch == 4
-
-
-def test_every_setting_is_documented() -> None:
-    documented = set(re.findall(r"^\| `HONESTFACE_(\w+)`", DOCUMENT, re.MULTILINE))
-    assert documented == {name.upper() for name in Settings.model_fields}
-
-
-def test_every_metric_is_documented() -> None:
-    documented = set(re.findall(r"^\| `(honestface_\w+)", DOCUMENT, re.MULTILINE))
-    named = {family.name for family in Metrics().registry.collect() if not family.name.startswith("honestface_process")}
-    assert documented == {name + "_total" if is_counter(name) else name for name in named}
-
-
-def is_counter(name: str) -> bool:
-    return any(family.name == name and family.type == "counter" for family in Metrics().registry.collect())
-
-
-def test_every_problem_is_documented() -> None:
-    documented = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) ", DOCUMENT, re.MULTILINE))
-    assert documented == {kind.name: str(kind.status) for kind in KINDS.values()}
