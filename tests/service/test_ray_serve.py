@@ -1,0 +1,196 @@
+"""The service on a real Ray with two replicas: load, the death of a replica, reference sets, and the end."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import httpx
+import psutil
+import pytest
+
+from service.client import Client, ServiceError
+from tests.service.running import ANNA_PHOTO, until
+from tests.service.test_process import free_port
+
+pytest.importorskip("ray", reason="needs the extra `ray`: make ray-check")
+pytestmark = pytest.mark.slow
+
+from service.ray_app import ByFaces  # noqa: E402
+
+_PROGRAM = """
+import sys
+from service.ray_app import Scaling, run
+from service.settings import Settings
+from tests.service.ray_toys import slow_engine
+sys.exit(run(Settings(port={port}, drain_s=10), Scaling(min_replicas=2, max_replicas=2, cpus=1), slow_engine))
+"""
+SET = "grandmother-0451"
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """The service's address and its driver process."""
+
+    url: str
+    driver: psutil.Process
+
+    def replicas(self) -> list[psutil.Process]:
+        return [each for each in self.processes() if _title(each).startswith("ray::ServeReplica:honestface:replica")]
+
+    def processes(self) -> list[psutil.Process]:
+        return [self.driver, *self.driver.children(recursive=True)]
+
+    def faces_by_replica(self) -> dict[float, float]:
+        """Faces restored by each replica that answers, told apart by when they started."""
+        found = {}
+        for _ in range(20):
+            lines = httpx.get(self.url + "/metrics", timeout=30).text.splitlines()
+            values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+            found[float(values["honestface_process_start_time_seconds"])] = float(values["honestface_faces_total"])
+        return found
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return str(process.cmdline()[0])
+    except (psutil.Error, IndexError):
+        return ""
+
+
+@pytest.fixture(scope="module")
+def on_ray() -> Iterator[OnRay]:
+    port = free_port()
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "HONESTFACE_LOG_LEVEL": "error"}
+    program = _PROGRAM.format(port=port)
+    with subprocess.Popen([sys.executable, "-c", program], env=environment) as child:
+        running = OnRay(f"http://127.0.0.1:{port}", psutil.Process(child.pid))
+        try:
+            until(lambda: child.poll() is not None or _is_ready(running.url), 240)
+            yield running
+        finally:
+            left = running.processes() if child.poll() is None else []
+            child.terminate()
+            try:
+                child.wait(60)
+            finally:
+                for process in left:
+                    if process.is_running():
+                        process.kill()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(url + "/readyz", timeout=30).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_reference_set_is_known_to_both_replicas(on_ray: OnRay) -> None:
+    with Client(on_ray.url) as client, ThreadPoolExecutor(8) as pool:
+        for references in ([ANNA_PHOTO], [ANNA_PHOTO] * 3):  # the second takes the place of the first
+            assert client.put_references(SET, references)["references"] == len(references)
+            work = [pool.submit(client.restore, ANNA_PHOTO, reference_set=SET) for _ in range(8)]
+            used = {len(each.result().faces[0]["report"]["references"]) for each in work}
+            assert used == {len(references)}
+        faces = on_ray.faces_by_replica()
+        assert len(faces) == 2 and min(faces.values()) > 0, "both replicas have taken part"
+        client.delete_references(SET)
+        for _ in range(8):
+            with pytest.raises(ServiceError, match="no reference set") as caught:
+                client.restore(ANNA_PHOTO, reference_set=SET)
+            assert caught.value.status == 404
+
+
+def test_ray_listens_on_loopback_only_and_writes_nothing_of_ours(on_ray: OnRay) -> None:
+    listening = set()
+    for process in on_ray.processes():
+        for connection in process.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                listening.add(connection.laddr.ip)
+    assert listening and listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    (raylet,) = [each for each in on_ray.processes() if each.name() == "raylet"]
+    (session,) = {word.split("=", 1)[1] for word in raylet.cmdline() if word.startswith("--session_dir=")}
+    assert os.path.isdir(session)
+    held = subprocess.run(["grep", "-rlE", f"{SET}|JFIF|IHDR", session], capture_output=True, text=True)
+    assert held.stdout == "", "neither a set's name nor a picture is in Ray's files"
+
+
+@dataclass
+class Load:
+    """Six clients that ask again as soon as they are answered, and whatever failed until it succeeds."""
+
+    url: str
+    answered: int = 0
+    failed: list[tuple[float, object]] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self) -> None:
+        with httpx.Client(base_url=self.url, timeout=60) as client:
+            while not self.ended.is_set():
+                while (outcome := self._ask(client)) != 200:
+                    self.failed.append((time.monotonic(), outcome))
+                self.answered += 1
+
+    @staticmethod
+    def _ask(client: httpx.Client) -> object:
+        try:
+            return client.post("/restore", files={"image": ANNA_PHOTO}).status_code
+        except httpx.TransportError as error:
+            return repr(error)
+
+
+def test_the_death_of_a_replica_loses_what_it_had_in_hand_and_no_more(on_ray: OnRay) -> None:
+    clients, load = 6, Load(on_ray.url)
+    with ThreadPoolExecutor(clients) as pool:
+        work = [pool.submit(load) for _ in range(clients)]
+        try:
+            until(lambda: load.answered >= clients, 60)
+            victim, survivor = on_ray.replicas()
+            assert not load.failed
+            victim.kill()
+            killed, before = time.monotonic(), load.answered
+            until(lambda: load.answered >= before + 2 * clients, 60)
+            until(lambda: len(on_ray.replicas()) == 2 and victim not in on_ray.replicas(), 60)
+            until(lambda: len(on_ray.faces_by_replica()) == 2, 120)
+            recovered = load.answered
+            until(lambda: load.answered >= recovered + clients, 60)
+        finally:
+            load.ended.set()
+        for each in work:
+            each.result()
+    assert survivor.is_running()
+    assert 1 <= len(load.failed) < clients, (
+        "only what the dead replica worked on, and each was answered when asked again"
+    )
+    assert all(at - killed < 10 for at, _ in load.failed), "nothing is sent to a dead replica for long"
+
+
+def test_work_in_hand_is_finished_before_the_end(on_ray: OnRay) -> None:
+    def ask(_: int) -> int:
+        return httpx.post(on_ray.url + "/restore", files={"image": ANNA_PHOTO}, timeout=60).status_code
+
+    def in_progress() -> int:
+        return int(httpx.get(on_ray.url + "/health", timeout=30).json()["requests_in_progress"])
+
+    with ThreadPoolExecutor(6) as pool:
+        work = [pool.submit(ask, index) for index in range(6)]
+        until(lambda: in_progress() >= 2, 30)
+        everything = on_ray.processes()
+        on_ray.driver.send_signal(signal.SIGTERM)
+        assert [each.result() for each in work] == [200] * 6
+    assert on_ray.driver.wait(60) == 0
+    _, alive = psutil.wait_procs(everything, timeout=20)
+    assert alive == [], "Ray leaves nothing running"
+
+
+@pytest.mark.parametrize(("faces", "replicas"), [({"a": 0.0}, 1), ({"a": 4.0}, 1), ({"a": 4.0, "b": 5.0}, 3), ({}, 2)])
+def test_replicas_by_faces_in_work(faces: dict[str, float], replicas: int) -> None:
+    context = SimpleNamespace(aggregated_metrics={"faces": faces}, target_num_replicas=2)
+    assert ByFaces(faces_a_replica=4)(context) == (replicas, {})
