@@ -1,10 +1,10 @@
 """The service on Ray Serve: every replica is the whole application on a device of its own (docs/adr/006-ray-serve.md).
 
-    honestface serve --replicas 1-4                      # this machine
-    serve deploy serve_config.yaml                       # a cluster: import_path service.ray_app:application
+    honestface serve --replicas 1-4         # this machine
+    serve deploy config.yaml                # a cluster: import_path service.ray_app:application
 
-The application itself knows nothing of Ray. A replica adds what Serve asks of it: whether it is well, and how many faces
-wait, by which the number of replicas is chosen.
+The application itself knows nothing of Ray. A replica adds what Serve asks of it: whether it is well, and how many
+faces wait, by which the number of replicas is chosen.
 """
 
 import asyncio

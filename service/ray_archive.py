@@ -1,4 +1,4 @@
-"""An archive restored by many workers on Ray Data; pictures never travel, each worker reads and writes its own files."""
+"""An archive restored by many workers on Ray Data; no picture travels, each worker reads and writes its own files."""
 
 import json
 import os
@@ -78,10 +78,10 @@ def restore_on_ray(
     plan: Sequence[Entry],
 ) -> Iterator[Result]:
     """Restores pictures with so many workers, which share the CPUs equally among them, and unless `device` is cpu the
-    GPUs; with `auto` they do without where there is none. Results come as tasks end, in no order.
+    GPUs; with `auto` they do without where there is none. Results come as tasks end, unordered.
 
     Raises:
-        HonestFaceError: Ray does not start, there is too little for so many workers, or a worker cannot load the bundle.
+        HonestFaceError: Ray does not start, there is too little for so many workers, or none can load the bundle.
     """
     with cluster(max(workers, os.cpu_count() or 1)) as ray:
         has = ray.cluster_resources()

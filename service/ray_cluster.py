@@ -1,4 +1,4 @@
-"""Ray, brought up so that pictures stay where they belong: loopback only, no telemetry, no dashboard, nothing on disk."""
+"""Ray, so brought up that pictures stay where they belong: loopback only, no telemetry, nothing of them on disk."""
 
 import logging
 import os
@@ -44,7 +44,7 @@ def import_ray() -> Any:
 
 
 def keep_to_loopback() -> None:
-    """To be called in a Serve replica before it listens: on a Ray of this machine alone, on the loopback interface only.
+    """To be called in a Serve replica before it listens: on a Ray of this machine alone, on the loopback only.
 
     Serve gives a replica's internal server no setting for that and listens on every interface.
     """
@@ -57,8 +57,8 @@ def keep_to_loopback() -> None:
 
 @contextmanager
 def cluster(cpus: int) -> Iterator[Any]:
-    """The `ray` package, connected until the block ends: to the cluster that RAY_ADDRESS names, or to a Ray of this
-    machine alone that offers `cpus` CPUs to be shared out and every GPU.
+    """The `ray` package, connected until the block ends: to the cluster that RAY_ADDRESS names, or to a Ray of
+    this machine alone that offers `cpus` CPUs to be shared out and every GPU.
 
     Raises:
         HonestFaceError: Ray is not installed or does not start.

@@ -1,4 +1,4 @@
-"""Reference sets for many replicas: one deployment keeps them in memory, every replica keeps copies of those it used."""
+"""Reference sets for many replicas: one deployment keeps them, and every replica copies of those that it used."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeVar
@@ -31,7 +31,7 @@ class SharedReferenceSets:
         return self._sets.put(key, entry)
 
     async def get(self, key: Key, known: float | None) -> ReferenceSet | Literal["known"] | None:
-        """The set, or only "known" if it is the one that the asker has, by when it was created; its time starts anew."""
+        """The set, or "known" if it is the one that the asker has, by when it was created; its time starts anew."""
         entry = self._sets.get(key)
         return "known" if entry is not None and entry.created == known else entry
 

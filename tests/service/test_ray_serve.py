@@ -124,7 +124,8 @@ def test_ray_listens_on_loopback_only_and_writes_nothing_of_ours(on_ray: OnRay) 
 
 @dataclass
 class Load:
-    """Six clients that ask again as soon as they are answered, and whatever failed until it succeeds."""
+    """A client that asks again as soon as it is answered, and the same again if that failed; `failed` holds when such
+    a request had begun, and how it ended."""
 
     url: str
     answered: int = 0
@@ -134,8 +135,10 @@ class Load:
     def __call__(self) -> None:
         with httpx.Client(base_url=self.url, timeout=60) as client:
             while not self.ended.is_set():
+                begun = time.monotonic()
                 while (outcome := self._ask(client)) != 200:
-                    self.failed.append((time.monotonic(), outcome))
+                    self.failed.append((begun, outcome))
+                    begun = time.monotonic()
                 self.answered += 1
 
     @staticmethod
@@ -166,10 +169,8 @@ def test_the_death_of_a_replica_loses_what_it_had_in_hand_and_no_more(on_ray: On
         for each in work:
             each.result()
     assert survivor.is_running()
-    assert 1 <= len(load.failed) < clients, (
-        "only what the dead replica worked on, and each was answered when asked again"
-    )
-    assert all(at - killed < 10 for at, _ in load.failed), "nothing is sent to a dead replica for long"
+    assert 1 <= len(load.failed) <= clients
+    assert all(begun <= killed for begun, _ in load.failed), "only what was in flight, and it was answered when retried"
 
 
 def test_work_in_hand_is_finished_before_the_end(on_ray: OnRay) -> None:
