@@ -7,12 +7,13 @@ CORE := $(VENV)/.core-installed
 DEMO := $(VENV)/.demo-installed
 DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
+RAY := $(VENV)/.ray-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test lint format bench clean
+.PHONY: help serve demo test lint format ray-check bench clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 serve: $(CORE) ## the service and its playground on http://127.0.0.1:8000 (HOST=, PORT=)
 	$(BIN)/honestface serve --host $(HOST) --port $(PORT)
@@ -32,6 +33,9 @@ lint: $(DEV) ## formatting, rules, types, import contracts
 format: $(DEV) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+ray-check: $(RAY) ## replicas and archives on a real Ray (the extra `ray`, 590 MB)
+	$(BIN)/python -m pytest tests/service/test_ray_serve.py tests/service/test_ray_archive.py
 
 bench: $(BENCH) ## every figure that the README quotes
 	$(BIN)/python -m benchmarks.engine
@@ -64,3 +68,7 @@ $(DEV): $(BIN)/python pyproject.toml
 $(BENCH): $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@ $(CORE) $(DEMO) $(DEV)
+
+$(RAY): $(DEV)
+	$(BIN)/python -m pip install --quiet --editable '.[ray]'
+	@touch $@

@@ -185,7 +185,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
 
 
 def _is_problem(response: httpx.Response) -> bool:
-    return response.headers.get("content-type", "").startswith("application/problem+json")
+    return str(response.headers.get("content-type", "")).startswith("application/problem+json")
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:

@@ -92,10 +92,13 @@ class ByFaces:
         return max(1, math.ceil(sum(faces.values()) / self._faces_a_replica)), {}
 
 
-def application(
-    scaling: Scaling, settings: Settings | None = None, make_engine: Callable[[], Engine] | None = None
-) -> Any:
-    """The application as Serve deploys it; without `settings` those of the environment.
+def application(scaling: Scaling) -> Any:
+    """The application with the settings of the environment: what a cluster imports, with `args` for the scaling."""
+    return build(Settings(), scaling)
+
+
+def build(settings: Settings, scaling: Scaling, make_engine: Callable[[], Engine] | None = None) -> Any:
+    """The application as Serve deploys it.
 
     `make_engine` is sent to the replicas; without it they load the settings' bundle.
     """
@@ -104,7 +107,6 @@ def application(
     from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
     from ray.serve.schema import LoggingConfig
 
-    settings = settings or Settings()
     on_cpu = settings.device == "cpu"
     if on_cpu:
         settings = settings.model_copy(update={"device_threads": scaling.cpus_a_replica})
@@ -171,7 +173,7 @@ def run(settings: Settings, scaling: Scaling, make_engine: Callable[[], Engine] 
             },
             logging_config=LoggingConfig(enable_access_log=False),
         )
-        serve.run(application(scaling, settings, make_engine), name=NAME, route_prefix="/")
+        serve.run(build(settings, scaling, make_engine), name=NAME, route_prefix="/")
         event("ready", replicas=scaling.min_replicas)
         stop.wait()
         event("draining")

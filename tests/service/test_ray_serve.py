@@ -1,7 +1,9 @@
 """The service on a real Ray with two replicas: load, the death of a replica, reference sets, and the end."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
@@ -17,12 +20,11 @@ import pytest
 
 from service.client import Client, ServiceError
 from tests.service.running import ANNA_PHOTO, until
-from tests.service.test_process import free_port
 
 pytest.importorskip("ray", reason="needs the extra `ray`: make ray-check")
 pytestmark = pytest.mark.slow
 
-from service.ray_app import ByFaces  # noqa: E402
+from service.ray_app import ByFaces, application  # noqa: E402
 
 _PROGRAM = """
 import sys
@@ -32,6 +34,7 @@ from tests.service.ray_toys import slow_engine
 sys.exit(run(Settings(port={port}, drain_s=10), Scaling(min_replicas=2, max_replicas=2, cpus=1), slow_engine))
 """
 SET = "grandmother-0451"
+MANIFEST = Path(__file__).parents[2] / "docker" / "kuberay.yaml"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def _title(process: psutil.Process) -> str:
 
 @pytest.fixture(scope="module")
 def on_ray() -> Iterator[OnRay]:
-    port = free_port()
+    port = _port()
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "HONESTFACE_LOG_LEVEL": "error"}
     program = _PROGRAM.format(port=port)
     with subprocess.Popen([sys.executable, "-c", program], env=environment) as child:
@@ -83,6 +86,15 @@ def on_ray() -> Iterator[OnRay]:
                 for process in left:
                     if process.is_running():
                         process.kill()
+
+
+def _port() -> int:
+    """A free port that Ray, which starts first, does not take for itself: none of the ephemeral ones."""
+    for port in range(19000, 20000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def _is_ready(url: str) -> bool:
@@ -195,3 +207,25 @@ def test_work_in_hand_is_finished_before_the_end(on_ray: OnRay) -> None:
 def test_replicas_by_faces_in_work(faces: dict[str, float], replicas: int) -> None:
     context = SimpleNamespace(aggregated_metrics={"faces": faces}, target_num_replicas=2)
     assert ByFaces(faces_a_replica=4)(context) == (replicas, {})
+
+
+@pytest.mark.filterwarnings("ignore")  # of Ray's own, while it is imported
+def test_what_a_cluster_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Serve calls it: a function of one argument, made from the manifest's `args`."""
+    import yaml
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
+    from ray.serve.schema import ServeDeploySchema
+
+    monkeypatch.setenv("HONESTFACE_DEVICE", "cuda")
+    monkeypatch.setenv("HONESTFACE_DRAIN_S", "45")
+    (service,) = [each for each in yaml.safe_load_all(MANIFEST.read_text()) if each["kind"] == "RayService"]
+    config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    ServeDeploySchema.model_validate(config)
+    (deployed,) = config["applications"]
+    assert deployed["import_path"] == f"{application.__module__}:{application.__name__}"
+    built = call_user_app_builder_with_args_if_necessary(application, deployed["args"])
+    replica = built._bound_deployment
+    assert replica.ray_actor_options == {"num_cpus": deployed["args"]["cpus"], "num_gpus": 1}
+    assert replica._deployment_config.graceful_shutdown_timeout_s == 45
+    scaling = replica._deployment_config.autoscaling_config
+    assert scaling.max_replicas == deployed["args"]["max_replicas"]
