@@ -12,8 +12,8 @@ from service.ray_cluster import cluster
 from service.restore_archive import Entry, Result, restore_each
 from service.restore_files import FileRestorer, Targets
 
-#: Pictures of a task: as many results wait for its end, and as many pictures are done again when a worker dies.
-_TASK = 8
+#: The most pictures of a task: as many results wait for its end, and as many are done again when a worker dies.
+_LARGEST_TASK = 64
 #: After so many workers have died on a picture it is given up.
 _ATTEMPTS = 2
 
@@ -105,14 +105,16 @@ def _results(
     context.enable_progress_bars = False
     context.execution_options.verbose_progress = False
     attempts = ray.remote(num_cpus=0)(Attempts).remote()
+    # Each worker gets about a hundred tasks: few enough for Ray, and at the end none waits long for another.
+    size = min(max(len(plan) // (100 * workers), 1), _LARGEST_TASK)
     tasks = [
         pyarrow.table({"photo": [entry.photo for entry in part], "inside": [entry.inside for entry in part]})
-        for part in (plan[start : start + _TASK] for start in range(0, len(plan), _TASK))
+        for part in (plan[start : start + size] for start in range(0, len(plan), size))
     ]
     restored = from_arrow(tasks).map_batches(
         Worker,
         fn_constructor_args=(*how, attempts),
-        batch_size=_TASK,
+        batch_size=size,
         compute=ActorPoolStrategy(size=workers),
         **share,
     )
