@@ -14,10 +14,10 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.app import create_app
 from service.engine import Engine, load_engine
@@ -43,6 +43,12 @@ class Scaling(BaseModel):
     faces_a_replica: float = Field(4.0, gt=0, description="Faces in work, waiting ones included, for each replica.")
     upscale_s: float = Field(10.0, ge=0, description="How long there must be too many faces for another replica.")
     downscale_s: float = Field(300.0, ge=0, description="How long there must be too few for one less.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError("max_replicas is less than min_replicas")
+        return self
 
     @property
     def cpus_a_replica(self) -> int:

@@ -117,25 +117,35 @@ def restore_each(files: FileRestorer, targets: Targets, plan: Iterable[Entry]) -
 class Manifest:
     """A file of results as lines of JSON, in the order in which they came; a picture's last line counts.
 
-    It is added to by every run. A last line that an interrupted run left unfinished is cut off.
+    It is added to by every run; `told` are the outputs of which a line says how they were restored. A last line that an
+    interrupted run left unfinished is cut off.
+
+    Raises:
+        ValueError, KeyError, TypeError: the file holds something else; it is left as it is.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.told: set[str] = set()
         self._file: IO[bytes] = path.open("a+b")
-        self._cut_unfinished_line()
+        try:
+            self._read()
+        except BaseException:
+            self.close()
+            raise
 
-    def _cut_unfinished_line(self) -> None:
-        end = self._file.seek(0, os.SEEK_END)
-        while end and (self._file.seek(end - 1), self._file.read(1))[1] != b"\n":
-            end -= 1
+    def _read(self) -> None:
+        end = self._file.seek(0)
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                if not line.startswith(b"{"):
+                    raise ValueError("it ends in something else than a result")
+                break
+            fields = json.loads(line)
+            if fields["status"] == "restored":
+                self.told.add(fields["output"])
+            end += len(line)
         self._file.truncate(end)
-
-    def told(self) -> set[str]:
-        """The outputs of the pictures that a line tells about how they were restored."""
-        self._file.seek(0)
-        lines = map(json.loads, self._file)
-        return {line["output"] for line in lines if line["status"] == "restored"}
 
     def add(self, result: Result) -> None:
         self._file.write(result.line().encode() + b"\n")
@@ -160,7 +170,6 @@ def restore_archive(
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         manifest = Manifest(manifest_path) if manifest_path else None
-        told = manifest.told() if manifest else set()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HonestFaceError(f"{manifest_path}: this manifest cannot be gone on with: {error}") from error
     left, failures, restored = [], [], 0
@@ -168,7 +177,7 @@ def restore_archive(
         output = targets.below(entry.inside).output
         if not output.exists():
             left.append(entry)
-        elif manifest and str(output) not in told:
+        elif manifest and str(output) not in manifest.told:
             manifest.add(Result(entry.photo, str(output), "present"))
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:

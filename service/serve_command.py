@@ -40,9 +40,9 @@ def _run_on_ray(settings: "Settings", replicas: str) -> int:
 
     from service.ray_app import Scaling, run
 
-    least, _, most = replicas.partition("-")
+    least, dash, most = replicas.partition("-")
     try:
-        scaling = Scaling.model_validate({"min_replicas": least, "max_replicas": most or least})
+        scaling = Scaling.model_validate({"min_replicas": least, "max_replicas": most if dash else least})
     except ValidationError as error:
         raise typer.BadParameter(f"replicas are a number from 1, or two such as 1-4, not {replicas!r}") from error
     return run(settings, scaling)

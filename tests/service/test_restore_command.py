@@ -327,11 +327,13 @@ def test_a_manifest_tells_of_every_picture_over_several_runs(run: Run, tmp_path:
     reference = save(tmp_path / "ben.png", BEN)
 
     def told() -> list[tuple[str, str]]:
-        return [(Path(line["input"]).name, line["status"]) for line in map(json.loads, manifest.open())]
+        return [
+            (Path(line["input"]).name, line["status"]) for line in map(json.loads, manifest.read_text().splitlines())
+        ]
 
     assert run(source, "-r", reference, "-o", out, "--manifest", manifest).code == 1
     assert told() == [("a.png", "present"), ("b.png", "restored"), ("c.png", "restored"), ("nobody.png", "failed")]
-    lines = [json.loads(line) for line in manifest.open()]
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
     assert lines[1]["output"] == str(out / "b.png") and lines[1]["faces"] == 1 and 0 < lines[1]["seconds"] < 60
     assert "seems to show another person" in lines[1]["warnings"][0] and lines[1]["error"] is None
     assert lines[3]["error"] == f"{nobody}: no face was found" and lines[3]["faces"] is None
@@ -342,15 +344,19 @@ def test_a_manifest_tells_of_every_picture_over_several_runs(run: Run, tmp_path:
     assert told()[4:] == [("a.png", "present"), ("c.png", "restored"), ("nobody.png", "failed")]
 
 
-def test_a_file_that_is_no_manifest_is_left_alone(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["a diary\n", "a diary", '[{"status": 1}]\n', "{}\n"])
+def test_a_file_that_is_no_manifest_is_left_alone(run: Run, tmp_path: Path, content: str) -> None:
     save(tmp_path / "in" / "a.png")
-    (tmp_path / "notes.txt").write_text("a diary\n")
+    (tmp_path / "notes.txt").write_text(content)
     result = run(tmp_path / "in", "-o", tmp_path / "out", "--manifest", tmp_path / "notes.txt")
     assert result.code == 1 and "this manifest cannot be gone on with" in result.err
-    assert (tmp_path / "notes.txt").read_text() == "a diary\n" and not (tmp_path / "out").exists()
+    assert (tmp_path / "notes.txt").read_text() == content and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("option", [("--manifest", "m.jsonl"), ("--workers", "2")])
-def test_options_of_an_archive_only(run: Run, tmp_path: Path, option: tuple[str, str]) -> None:
+def test_options_of_an_archive_only(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     result = run(save(tmp_path / "in.png"), "-o", tmp_path / "out.png", *option)
     assert result.code == 2 and "for a folder or a list" in result.err
