@@ -31,7 +31,8 @@ import sys
 from service.ray_app import Scaling, run
 from service.settings import Settings
 from tests.service.ray_toys import slow_engine
-sys.exit(run(Settings(port={port}, drain_s=10), Scaling(min_replicas=2, max_replicas=2, cpus=1), slow_engine))
+scaling = Scaling(min_replicas=2, max_replicas=3, cpus=1, faces_a_replica=5, upscale_s=1)
+sys.exit(run(Settings(port={port}, drain_s=10), scaling, slow_engine))
 """
 SET = "grandmother-0451"
 MANIFEST = Path(__file__).parents[2] / "docker" / "kuberay.yaml"
@@ -183,6 +184,20 @@ def test_the_death_of_a_replica_loses_what_it_had_in_hand_and_no_more(on_ray: On
     assert survivor.is_running()
     assert 1 <= len(load.failed) <= clients
     assert all(begun <= killed for begun, _ in load.failed), "only what was in flight, and it was answered when retried"
+
+
+def test_more_faces_start_another_replica(on_ray: OnRay) -> None:
+    clients, load = 14, Load(on_ray.url)
+    assert len(on_ray.replicas()) == 2, "six clients were not enough for a third"
+    with ThreadPoolExecutor(clients) as pool:
+        work = [pool.submit(load) for _ in range(clients)]
+        try:
+            until(lambda: len(on_ray.replicas()) == 3, 120)
+        finally:
+            load.ended.set()
+        for each in work:
+            each.result()
+    assert not load.failed
 
 
 def test_work_in_hand_is_finished_before_the_end(on_ray: OnRay) -> None:
