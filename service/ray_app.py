@@ -100,7 +100,7 @@ class ByFaces:
 
 def application(scaling: Scaling) -> Any:
     """The application with the settings of the environment: what a cluster imports, with `args` for the scaling."""
-    return build(Settings(), scaling)
+    return build(Settings(), scaling)  # type: ignore[call-arg]
 
 
 def build(settings: Settings, scaling: Scaling, make_engine: Callable[[], Engine] | None = None) -> Any:

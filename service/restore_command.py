@@ -95,8 +95,8 @@ def restore(
         raise HonestFaceError(one_line(photo, error)) from error
     for warning in done.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    faces = "1 face" if done.faces == 1 else f"{done.faces} faces"
-    typer.echo(f"{output}: {faces} restored in {done.seconds:.1f} s")
+    restored = "1 face" if done.faces == 1 else f"{done.faces} faces"
+    typer.echo(f"{output}: {restored} restored in {done.seconds:.1f} s")
 
 
 def load_restorer(bundle: Path | None, device: str) -> "FaceRestorer":

@@ -53,6 +53,7 @@ def test_an_archive_killed_half_way_is_gone_on_with(tmp_path: Path) -> None:
 
     first = start(*arguments)
     until(lambda: first.poll() is not None or len(lines(manifest)) >= 8, 240)
+    assert first.poll() is None, first.communicate()
     everything = psutil.Process(first.pid).children(recursive=True)
     first.kill()
     first.communicate()
