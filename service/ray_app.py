@@ -11,6 +11,7 @@ import asyncio
 import math
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -19,6 +20,7 @@ from typing import Any, Self
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.errors import HonestFaceError
 from service.app import create_app
 from service.engine import Engine, load_engine
 from service.logs import configure, event
@@ -78,7 +80,8 @@ class Replica:
         while self._service.alive and not self._service.started:
             await asyncio.sleep(0.05)
         if not self._service.alive:
-            raise RuntimeError("the device has failed") from self._service.death
+            death = self._service.death
+            raise RuntimeError(f"the device has failed: {death or 'it gives no sign of life'}") from death
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """What the number of replicas is chosen by."""
@@ -133,6 +136,7 @@ def build(settings: Settings, scaling: Scaling, make_engine: Callable[[], Engine
         max_ongoing_requests=settings.max_requests + _SPARE_REQUESTS,
         max_queued_requests=settings.max_requests,
         graceful_shutdown_timeout_s=settings.drain_s,
+        max_constructor_retry_count=2,
         health_check_period_s=5,
         logging_config=quiet,
         autoscaling_config=AutoscalingConfig(
@@ -155,32 +159,42 @@ def run(settings: Settings, scaling: Scaling, make_engine: Callable[[], Engine] 
     """Serves on Ray until a signal; returns the exit code. Work that is in is finished first.
 
     Raises:
-        HonestFaceError: Ray is not installed or does not start.
+        HonestFaceError: Ray is not installed or does not start, the port is taken, there are too few GPUs, or a replica
+            cannot load the bundle.
     """
     configure(settings.log_level)
+    port = _free_port(settings.host, settings.port)
     stop = threading.Event()
 
     def asked_to_stop(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    with cluster(scaling.max_replicas * scaling.cpus_a_replica):
+    with cluster(scaling.max_replicas * scaling.cpus_a_replica) as ray:
         from ray import serve
         from ray.serve.schema import LoggingConfig
 
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        if settings.device != "cpu" and gpus < scaling.max_replicas:
+            raise HonestFaceError(f"each replica takes a GPU of its own: there are {gpus} for {scaling.max_replicas}")
         # Only now: Ray installs handlers of its own when it starts.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, asked_to_stop)
         serve.start(
             http_options={
                 "host": settings.host,
-                "port": settings.port,
+                "port": port,
                 # The replica's own deadline comes first.
                 "request_timeout_s": settings.timeout_s + 5,
             },
             logging_config=LoggingConfig(enable_access_log=False),
         )
-        serve.run(build(settings, scaling, make_engine), name=NAME, route_prefix="/")
-        event("ready", replicas=scaling.min_replicas)
+        try:
+            serve.run(build(settings, scaling, make_engine), name=NAME, route_prefix="/")
+        except RuntimeError as error:
+            why = _last_line(serve.status().applications[NAME])
+            serve.shutdown()
+            raise HonestFaceError(f"the replicas do not start: {why}") from error
+        event("ready", replicas=scaling.min_replicas, port=port)
         stop.wait()
         event("draining")
         # Deleting takes the application out of the proxy and waits for its requests; shutting down would cut them off.
@@ -188,3 +202,19 @@ def run(settings: Settings, scaling: Scaling, make_engine: Callable[[], Engine] 
         serve.shutdown()
     event("stopped")
     return 0
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port, any free one for 0."""
+    try:
+        with socket.create_server((host, port)) as probe:
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise HonestFaceError(f"{host}:{port}: {error.strerror or error}") from error
+
+
+def _last_line(status: Any) -> str:
+    """The last line of what a replica said when it failed: its exception."""
+    messages = (deployment.message for deployment in status.deployments.values())
+    lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else status.message)

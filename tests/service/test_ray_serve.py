@@ -218,6 +218,14 @@ def test_work_in_hand_is_finished_before_the_end(on_ray: OnRay) -> None:
     assert alive == [], "Ray leaves nothing running"
 
 
+def test_a_bundle_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "honestface.py", "serve", "--port", str(_port()), "--replicas", "1"]
+    ended = subprocess.run([*command, "--bundle", str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("honestface: the replicas do not start: ") and "is no bundle" in last
+
+
 @pytest.mark.parametrize(("faces", "replicas"), [({"a": 0.0}, 1), ({"a": 4.0}, 1), ({"a": 4.0, "b": 5.0}, 3), ({}, 2)])
 def test_replicas_by_faces_in_work(faces: dict[str, float], replicas: int) -> None:
     context = SimpleNamespace(aggregated_metrics={"faces": faces}, target_num_replicas=2)
