@@ -52,7 +52,7 @@ def test_an_archive_killed_half_way_is_gone_on_with(tmp_path: Path) -> None:
     arguments = (source, "-r", reference, "-o", out, "--manifest", manifest, "--workers", "2")
 
     first = start(*arguments)
-    until(lambda: first.poll() is not None or len(lines(manifest)) >= 8, 240)
+    until(lambda: first.poll() is not None or len(lines(manifest)) >= 8, 400)
     assert first.poll() is None, first.communicate()
     everything = psutil.Process(first.pid).children(recursive=True)
     first.kill()
@@ -69,7 +69,7 @@ def test_an_archive_killed_half_way_is_gone_on_with(tmp_path: Path) -> None:
         stream.write('{"input": "cut off in the mid')
 
     second = start(*arguments)
-    _, shown = second.communicate(timeout=300)
+    _, shown = second.communicate(timeout=400)
     assert second.returncode == 1, shown
     last = {str(line["input"]): line for line in lines(manifest)}
     assert last.keys() == {str(path) for path in (*good, nobody, deadly, broken)}
