@@ -7,9 +7,10 @@ CORE := $(VENV)/.core-installed
 DEMO := $(VENV)/.demo-installed
 DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
+RAY := $(VENV)/.ray-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test lint format bench screenshot image-check monitoring-check kubernetes-check clean
+.PHONY: help serve demo test lint format bench ray-check screenshot image-check monitoring-check kubernetes-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -32,6 +33,9 @@ lint: $(DEV) ## formatting, rules, types, import contracts
 format: $(DEV) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+ray-check: $(RAY) ## replicas and archives on a real Ray (the extra `ray`, 590 MB)
+	$(BIN)/python -m pytest tests/service/test_ray_serve.py tests/service/test_ray_archive.py
 
 bench: $(BENCH) ## every figure that the README quotes
 	$(BIN)/python -m benchmarks.engine
@@ -77,3 +81,7 @@ $(DEV): $(BIN)/python pyproject.toml
 $(BENCH): $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@ $(CORE) $(DEMO) $(DEV)
+
+$(RAY): $(DEV)
+	$(BIN)/python -m pip install --quiet --editable '.[ray]'
+	@touch $@

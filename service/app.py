@@ -11,7 +11,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import problems
 from service.engine import Engine
+from service.metrics import Metrics
 from service.problems import Problem
+from service.reference_sets import ReferenceStore
 from service.request_scope import RequestScope, context_of
 from service.routes import operations, playground, reference_sets, restore
 from service.settings import Settings
@@ -20,9 +22,13 @@ from service.state import Service
 _KINDS = {404: problems.NOT_FOUND, 405: problems.METHOD_NOT_ALLOWED}
 
 
-def create_app(settings: Settings, make_engine: Callable[[], Engine]) -> FastAPI:
+def create_app(
+    settings: Settings,
+    make_engine: Callable[[], Engine],
+    make_references: Callable[[Settings, Metrics], ReferenceStore] = ReferenceStore,
+) -> FastAPI:
     """The application; `make_engine` is called on the device thread when the application starts."""
-    service = Service(settings, make_engine)
+    service = Service(settings, make_engine, make_references)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -18,6 +18,7 @@ import httpx
 
 Source = str | Path | bytes
 _LONGEST_PAUSE = 60.0
+_LOST_PAUSE = 1.0
 
 
 class ServiceError(Exception):
@@ -64,13 +65,18 @@ class _Calls:
 
     def _pause(self, response: httpx.Response, attempt: int) -> float | None:
         """How long to wait before asking again; None when the answer stands."""
-        if response.status_code not in (429, 503) or attempt >= self._retries or "retry-after" not in response.headers:
+        if attempt >= self._retries:
             return None
-        return min(float(response.headers["retry-after"]), _LONGEST_PAUSE)
+        if response.status_code in (429, 503) and "retry-after" in response.headers:
+            return min(float(response.headers["retry-after"]), _LONGEST_PAUSE)
+        # No problem of the service's own: something before it has lost the process that worked on this. Whatever was
+        # asked may be asked again.
+        return _LOST_PAUSE if response.status_code >= 500 and not _is_problem(response) else None
 
 
 class Client(_Calls):
-    """Asks the service at `url`; waits and asks again up to `retries` times when it is busy (429, 503)."""
+    """Asks the service at `url`; waits and asks again up to `retries` times when it is busy (429, 503) or one of its
+    processes was lost."""
 
     def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 60.0, retries: int = 3) -> None:
         super().__init__(url, api_key, timeout, retries)
@@ -181,8 +187,13 @@ def _set(name: str) -> str:
 def _checked(response: httpx.Response) -> httpx.Response:
     if response.is_success:
         return response
-    is_problem = response.headers.get("content-type", "").startswith("application/problem+json")
-    raise ServiceError(response.status_code, response.json() if is_problem else {"detail": response.text[:200]})
+    raise ServiceError(
+        response.status_code, response.json() if _is_problem(response) else {"detail": response.text[:200]}
+    )
+
+
+def _is_problem(response: httpx.Response) -> bool:
+    return str(response.headers.get("content-type", "")).startswith("application/problem+json")
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:

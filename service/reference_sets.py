@@ -30,7 +30,10 @@ def reference_bytes(reference: Reference) -> int:
 
 
 class ReferenceStore:
-    """The cache of references by the hash of their file, and the reference sets of each caller."""
+    """The cache of references by the hash of their file, and the reference sets of each caller.
+
+    The sets are awaited: a service of many replicas keeps them elsewhere (service.ray_reference_sets).
+    """
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics, self._ttl_s = metrics, settings.reference_set_ttl_s
@@ -57,24 +60,24 @@ class ReferenceStore:
             self._cache.put(key, reference)
         return reference
 
-    def put(self, owner: str, name: str, references: Sequence[Reference]) -> ReferenceSet:
+    async def put(self, owner: str, name: str, references: Sequence[Reference]) -> ReferenceSet:
         """Stores a set under a caller's name for it, in the place of an older one."""
         entry = ReferenceSet(tuple(references))
         if not self._sets.put((owner, check_name(name)), entry):
-            raise Problem(TOO_LARGE, "the references are larger than all reference sets may be together")
+            raise too_large()
         return entry
 
-    def get(self, owner: str, name: str) -> ReferenceSet:
+    async def get(self, owner: str, name: str) -> ReferenceSet:
         """A caller's set; its time to live starts anew."""
         entry = self._sets.get((owner, check_name(name)))
         if entry is None:
-            raise Problem(REFERENCE_SET_NOT_FOUND, f"no reference set '{name}': upload it with PUT")
+            raise not_found(name)
         return entry
 
-    def remove(self, owner: str, name: str) -> None:
+    async def remove(self, owner: str, name: str) -> None:
         """Forgets a caller's set."""
         if not self._sets.remove((owner, check_name(name))):
-            raise Problem(REFERENCE_SET_NOT_FOUND, f"no reference set '{name}'")
+            raise not_found(name)
 
 
 def check_name(name: str) -> str:
@@ -82,3 +85,13 @@ def check_name(name: str) -> str:
     if not re.fullmatch(SET_ID, name):
         raise Problem(INVALID_REQUEST, "a reference set's id has 1 to 64 letters, digits, dots, dashes or underscores")
     return name
+
+
+def not_found(name: str) -> Problem:
+    """What to raise when a caller has no set of this name."""
+    return Problem(REFERENCE_SET_NOT_FOUND, f"no reference set '{name}': upload it with PUT")
+
+
+def too_large() -> Problem:
+    """What to raise for a set that is larger than all sets may be together."""
+    return Problem(TOO_LARGE, "the references are larger than all reference sets may be together")

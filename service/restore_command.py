@@ -1,5 +1,6 @@
-"""`honestface restore`: a photograph, or a folder of them, restored with references of the same person."""
+"""`honestface restore`: a photograph, or an archive of them, restored with references of the same person."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +11,12 @@ if TYPE_CHECKING:
 
 
 def restore(
-    photo: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.", show_default=False)],
+    photo: Annotated[
+        Path,
+        typer.Argument(
+            help="A picture, a folder of pictures, or a .txt file that names one a line.", show_default=False
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="The restored picture (.png, .jpg, .webp), or a folder for a folder."),
@@ -38,37 +44,59 @@ def restore(
     ] = None,
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1.")] = "auto",
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the embedded tiny bundle]")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="For a folder or list: add a line of JSON for each picture to this file.")
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0, help="For a folder or list: so many processes on Ray Data (docs/scaling.md); 0: only this."
+        ),
+    ] = 0,
 ) -> None:
     """Restore the faces of a photograph; with references the person stays who they are.
 
-    A folder is worked through file by file: what is finished already is skipped, and what fails is listed at the end.
+    A folder or list is worked through picture by picture: what is finished already is skipped, and what fails is listed
+    at the end.
     """
     from models.errors import HonestFaceError
     from models.face_restorer import Options
-    from service.restore_files import FileRestorer, Targets, one_line, plan_folder, read_picture, restore_folder
+    from service.restore_archive import plan_folder, plan_list, restore_archive, restore_each
+    from service.restore_files import FileRestorer, Targets, is_archive, one_line, read_picture
 
     targets = Targets(output, report, compare)
-    whole_folder = photo.is_dir()
+    archive = is_archive(photo)
+    if (manifest or workers) and not archive:
+        raise typer.BadParameter("--manifest and --workers are for a folder or a list of pictures")
     if complaint := targets.complaint(photo, reference or []):
         raise typer.BadParameter(complaint)
     options = Options(faces, strength, color_fix, seed, "full" if report else "summary")
     # All that can be wrong with the files is found before the seconds that loading takes.
-    plan = plan_folder(photo, targets) if whole_folder else []
-    picture = None if whole_folder else read_picture(photo)
+    plan = (plan_folder if photo.is_dir() else plan_list)(photo, targets) if archive else []
+    picture = None if archive else read_picture(photo)
     pictures = [read_picture(path) for path in reference or []]
     names = [str(path) for path in reference or []]
 
+    if workers:
+        from service.ray_archive import restore_on_ray
+
+        # Here the references are made once, on the CPU; each worker loads the bundle for itself, where its device is.
+        prepared = load_restorer(bundle, "cpu").prepare_references(pictures, names) if pictures else []
+        make = partial(load_restorer, bundle, device)
+        restore = partial(restore_on_ray, make, prepared, names, options, targets, workers, device)
+        raise typer.Exit(1 if restore_archive(plan, targets, restore, manifest) else 0)
     restorer = load_restorer(bundle, device)
     files = FileRestorer(restorer, restorer.prepare_references(pictures, names), names, options)
     if picture is None:
-        raise typer.Exit(1 if restore_folder(files, plan) else 0)
+        raise typer.Exit(1 if restore_archive(plan, targets, partial(restore_each, files, targets), manifest) else 0)
     try:
         done = files.restore(photo, picture, targets)
     except OSError as error:
         raise HonestFaceError(one_line(photo, error)) from error
     for warning in done.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"{output}: {done.summary}")
+    restored = "1 face" if done.faces == 1 else f"{done.faces} faces"
+    typer.echo(f"{output}: {restored} restored in {done.seconds:.1f} s")
 
 
 def load_restorer(bundle: Path | None, device: str) -> "FaceRestorer":

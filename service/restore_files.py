@@ -1,4 +1,4 @@
-"""Restoring picture files: one, or a folder that can be interrupted and gone on with."""
+"""Restoring picture files, each with what is written for it."""
 
 import json
 import os
@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from models.errors import HonestFaceError, PictureError
 from models.face_restorer import FaceRestorer, Options, Restoration
@@ -30,13 +28,22 @@ class Targets:
     report: Path | None = None
     compare: Path | None = None
 
+    @property
+    def given(self) -> list[Path]:
+        return [path for path in (self.output, self.report, self.compare) if path is not None]
+
+    def below(self, inside: str) -> "Targets":
+        """Where folders are targets: those of the picture that has this name in them; a report's ends in .json."""
+        report = self.report and self.report / (inside + ".json")
+        return Targets(self.output / inside, report, self.compare and self.compare / inside)
+
     def complaint(self, photo: Path, references: Sequence[Path]) -> str | None:
-        """Why these names will not do for a photo (file or folder), in one line; None if they will."""
-        given = [path for path in (self.output, self.report, self.compare) if path is not None]
-        if photo.is_dir():
+        """Why these names will not do for a photo, or for a folder or list of them, in one line; None if they will."""
+        given = self.given
+        if is_archive(photo):
             clash = next((path for path in given if path.is_file()), None)
             if clash:
-                return f"{clash} is a file: for a folder of pictures name a folder"
+                return f"{clash} is a file: for a folder or list of pictures name a folder"
         else:
             for path in given:
                 if path.is_dir():
@@ -52,11 +59,17 @@ class Targets:
         return None
 
 
+def is_archive(photo: Path) -> bool:
+    """Whether this is many pictures: a folder of them, or a text file that lists them."""
+    return photo.is_dir() or photo.suffix.lower() == ".txt"
+
+
 @dataclass(frozen=True)
 class Done:
     """What to tell about a finished picture."""
 
-    summary: str
+    faces: int
+    seconds: float
     warnings: tuple[str, ...]
 
 
@@ -87,9 +100,8 @@ class FileRestorer:
         if targets.compare:
             write_picture(targets.compare, Picture(_side_by_side(picture, restoration.picture)))
         write_picture(targets.output, restoration.picture)
-        count = len(restoration.faces)
-        faces = "1 face" if count == 1 else f"{count} faces"
-        return Done(f"{faces} restored in {time.perf_counter() - started:.1f} s", self._warnings(photo, restoration))
+        seconds = time.perf_counter() - started
+        return Done(len(restoration.faces), seconds, self._warnings(photo, restoration))
 
     def _document(self, photo: Path, output: Path, restoration: Restoration) -> dict[str, object]:
         return {
@@ -125,60 +137,6 @@ def read_picture(path: Path) -> Picture:
         raise PictureError(f"{path}: {error.strerror or error}") from error
     except PictureError as error:
         raise type(error)(f"{path}: {error}") from error
-
-
-def plan_folder(folder: Path, targets: Targets) -> list[tuple[Path, Targets]]:
-    """Every picture below a folder with what is to be written for it, under the same name below the targets' folders.
-
-    A format that is read but not written gets .png behind its own ending. Hidden files and the targets' own folders,
-    should they lie inside, are left out.
-
-    Raises:
-        PictureError: the folder holds no pictures.
-    """
-    own = [path.resolve() for path in (targets.output, targets.report, targets.compare) if path is not None]
-    plan = []
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if path.suffix.lower() not in READ_SUFFIXES or hidden or not path.is_file():
-            continue
-        if any(path.resolve().is_relative_to(each) for each in own):
-            continue
-        written = inside if path.suffix.lower() in WRITTEN else inside.with_name(inside.name + ".png")
-        report = targets.report and targets.report / inside.with_name(inside.name + ".json")
-        plan.append((path, Targets(targets.output / written, report, targets.compare and targets.compare / written)))
-    if not plan:
-        raise PictureError(f"{folder}: no pictures in this folder")
-    writers: dict[Path, Path] = {}
-    for path, target in plan:
-        if (other := writers.setdefault(target.output, path)) != path:
-            raise PictureError(f"{other} and {path} would both be written to {target.output}: rename one")
-    return plan
-
-
-def restore_folder(files: FileRestorer, plan: Sequence[tuple[Path, Targets]]) -> int:
-    """Works through a plan under a progress bar, skipping what is finished; how many pictures failed."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    failures, skipped = [], 0
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("restoring", total=len(plan))
-        for photo, targets in plan:
-            if targets.output.exists():
-                skipped += 1
-            else:
-                try:
-                    for warning in files.restore(photo, read_picture(photo), targets).warnings:
-                        console.print(f"warning: {warning}", markup=False)
-                except (HonestFaceError, OSError, MemoryError, RuntimeError) as error:
-                    failures.append(one_line(photo, error))
-            progress.advance(task)
-    done = len(plan) - skipped - len(failures)
-    console.print(f"{done} restored, {skipped} were finished already, {len(failures)} failed")
-    for failure in failures:
-        console.print(failure, markup=False)
-    return len(failures)
 
 
 def write_picture(path: Path, picture: Picture) -> None:

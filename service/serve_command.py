@@ -2,9 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 
 def serve(
@@ -14,6 +17,12 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on. [default: HONESTFACE_PORT or 8000]")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the embedded tiny bundle]")] = None,
     device: Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1. [default: cpu]")] = None,
+    replicas: Annotated[
+        str | None,
+        typer.Option(
+            help="Several copies on Ray Serve, one a device: 4, or 1-4 by the faces that wait (docs/scaling.md)."
+        ),
+    ] = None,
 ) -> None:
     """Serve POST /restore and the playground; every setting has a HONESTFACE_* variable (docs/service.md)."""
     # Threads that wait for one another must sleep, not spin: decoding, encoding and strangers need the cores as well.
@@ -26,4 +35,19 @@ def serve(
 
     given = {"host": host, "port": port, "bundle": bundle, "device": device}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    if replicas is not None:
+        raise typer.Exit(_run_on_ray(settings, replicas))
     raise typer.Exit(run(settings, lambda: load_engine(settings.bundle, settings.device)))
+
+
+def _run_on_ray(settings: "Settings", replicas: str) -> int:
+    from pydantic import ValidationError
+
+    from service.ray_app import Scaling, run
+
+    least, dash, most = replicas.partition("-")
+    try:
+        scaling = Scaling.model_validate({"min_replicas": least, "max_replicas": most if dash else least})
+    except ValidationError as error:
+        raise typer.BadParameter(f"replicas are a number from 1, or two such as 1-4, not {replicas!r}") from error
+    return run(settings, scaling)

@@ -18,7 +18,12 @@ from service.settings import Settings
 class Service:
     """Starts the device thread, and knows whether the service is started, ready, alive, draining or dead."""
 
-    def __init__(self, settings: Settings, make_engine: Callable[[], Engine]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        make_engine: Callable[[], Engine],
+        make_references: Callable[[Settings, Metrics], ReferenceStore] = ReferenceStore,
+    ) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.admission = Admission(
@@ -27,7 +32,7 @@ class Service:
             settings.drain_s,
             refused=lambda reason: self.metrics.rejections.labels(reason).inc(),
         )
-        self.references = ReferenceStore(settings, self.metrics)
+        self.references = make_references(settings, self.metrics)
         self.death: BaseException | None = None
         self.died_at = 0.0
         self.pipeline = RestorationPipeline(

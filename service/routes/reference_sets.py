@@ -67,7 +67,7 @@ async def put(request: Request, id: SetId) -> ReferenceSetDocument:
                 raise Problem(INVALID_REQUEST, "the form has no file 'references'")
             references = await answer_in_time(request, service.pipeline.analyse(context, files), deadline)
     context.fields["references"] = len(references)
-    return _document(service, name, service.references.put(owner, name, references))
+    return _document(service, name, await service.references.put(owner, name, references))
 
 
 @router.get("/{id}", summary="Look at a reference set", responses=_LOOKUP_PROBLEMS)
@@ -75,12 +75,12 @@ async def get(request: Request, id: SetId) -> ReferenceSetDocument:
     """Tells whether a set is there; that counts as a use."""
     service = service_of(request)
     owner = authenticate(request, service.settings.api_keys)
-    return _document(service, id, service.references.get(owner, id))
+    return _document(service, id, await service.references.get(owner, id))
 
 
 @router.delete("/{id}", summary="Forget a reference set", status_code=204, responses=_LOOKUP_PROBLEMS)
 async def delete(request: Request, id: SetId) -> Response:
     """Forgets a set at once."""
     service = service_of(request)
-    service.references.remove(authenticate(request, service.settings.api_keys), id)
+    await service.references.remove(authenticate(request, service.settings.api_keys), id)
     return Response(status_code=204)

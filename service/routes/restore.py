@@ -41,7 +41,7 @@ async def restore(request: Request) -> Response:
         with service.admission.admit(deadline) as ticket:
             form = await upload.read_form(_limits(settings), deadline, settings.upload_idle_s)
             options = read_options(form)
-            image, references = _image(form), _references(form, options, service, owner)
+            image, references = _image(form), await _references(form, options, service, owner)
             work = service.pipeline.restore(context, ticket, image, references, options, wanted, deadline)
             answer = await answer_in_time(request, work, deadline)
             ticket.finished = True
@@ -63,11 +63,11 @@ def _image(form: Form) -> bytes:
     return form.files["image"][0]
 
 
-def _references(form: Form, options: RestoreOptions, service: Service, owner: str) -> Sequence[bytes | Reference]:
+async def _references(form: Form, options: RestoreOptions, service: Service, owner: str) -> Sequence[bytes | Reference]:
     # Browsers send an empty file for a file input in which nothing was chosen.
     files = [data for data in form.files.get("references", []) if data]
     if options.reference_set is None:
         return files
     if files:
         raise Problem(INVALID_OPTION, "give either 'references' or a 'reference_set', not both")
-    return service.references.get(owner, options.reference_set).references
+    return (await service.references.get(owner, options.reference_set)).references

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from service.client import AsyncClient, Client, Restored, ServiceError
@@ -62,6 +63,21 @@ def test_waits_when_the_service_is_busy(toy: Running, monkeypatch: pytest.Monkey
     with Client(toy.url, api_key="key", retries=0) as client, pytest.raises(ServiceError, match="503"):
         client.restore(ANNA_PHOTO)
     toy.service.admission.draining = False
+
+
+def test_asks_again_when_a_proxy_has_lost_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ray Serve answers for a replica that died; a 500 of the service's own is a problem document and stands."""
+    pauses: list[float] = []
+    monkeypatch.setattr("service.client.time.sleep", pauses.append)
+    lost, problem = httpx.Response(500, text="Internal Server Error"), httpx.Response(500, json={"title": "wrong"})
+    problem.headers["content-type"] = "application/problem+json"
+    answers = iter([lost, lost, httpx.Response(200, json={"models": [{"bundle": "toy"}]}), problem])
+    with Client("http://service") as client:
+        client._http = httpx.Client(base_url="http://service", transport=httpx.MockTransport(lambda _: next(answers)))
+        assert client.models() == [{"bundle": "toy"}] and pauses == [1.0, 1.0]
+        with pytest.raises(ServiceError, match="wrong"):
+            client.models()
+        client.close()
 
 
 def test_the_asynchronous_client(toy: Running) -> None:

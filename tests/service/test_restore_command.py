@@ -297,3 +297,66 @@ def test_a_device_that_does_not_exist() -> None:
 def test_a_bundle_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is no bundle"):
         load_restorer(tmp_path, "cpu")
+
+
+def test_a_list(run: Run, tmp_path: Path) -> None:
+    below, elsewhere = save(tmp_path / "lists" / "deep" / "a.png"), save(tmp_path / "else" / "b.jpg")
+    listing = tmp_path / "lists" / "list.txt"
+    listing.write_text(f"deep/a.png\n\n  {elsewhere}  \ndeep/missing.bmp\n./deep/a.png\n")
+    result = run(listing, "-o", tmp_path / "out")
+    assert result.code == 1 and "2 restored, 0 were finished already, 1 failed" in result.err
+    assert f"{listing.parent / 'deep/missing.bmp'}: No such file or directory" in result.err
+    assert (tmp_path / "out" / "deep" / "a.png").exists(), "below the list's folder: the same place"
+    assert (tmp_path / "out" / str(elsewhere).lstrip("/")).exists(), "elsewhere: the whole path"
+    assert below.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe"])
+def test_a_list_of_nothing(run: Run, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    result = run(tmp_path / "list.txt", "-o", tmp_path / "out")
+    assert result.code == 1 and result.err.startswith(f"honestface: {tmp_path / 'list.txt'}: ")
+
+
+def test_a_manifest_tells_of_every_picture_over_several_runs(run: Run, tmp_path: Path) -> None:
+    source, out, manifest = tmp_path / "in", tmp_path / "out", tmp_path / "told" / "manifest.jsonl"
+    for name in ("a.png", "b.png", "c.png"):
+        save(source / name)
+    nobody = save(source / "nobody.png", None)
+    assert run(source / "a.png", "-o", out / "a.png").code == 0, "by hand: no line tells of it"
+    reference = save(tmp_path / "ben.png", BEN)
+
+    def told() -> list[tuple[str, str]]:
+        return [
+            (Path(line["input"]).name, line["status"]) for line in map(json.loads, manifest.read_text().splitlines())
+        ]
+
+    assert run(source, "-r", reference, "-o", out, "--manifest", manifest).code == 1
+    assert told() == [("a.png", "present"), ("b.png", "restored"), ("c.png", "restored"), ("nobody.png", "failed")]
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert lines[1]["output"] == str(out / "b.png") and lines[1]["faces"] == 1 and 0 < lines[1]["seconds"] < 60
+    assert "seems to show another person" in lines[1]["warnings"][0] and lines[1]["error"] is None
+    assert lines[3]["error"] == f"{nobody}: no face was found" and lines[3]["faces"] is None
+    with manifest.open("a") as stream:
+        stream.write('{"input": "cut o')
+    (out / "c.png").unlink()
+    assert run(source, "-o", out, "--manifest", manifest).code == 1
+    assert told()[4:] == [("a.png", "present"), ("c.png", "restored"), ("nobody.png", "failed")]
+
+
+@pytest.mark.parametrize("content", ["a diary\n", "a diary", '[{"status": 1}]\n', "{}\n"])
+def test_a_file_that_is_no_manifest_is_left_alone(run: Run, tmp_path: Path, content: str) -> None:
+    save(tmp_path / "in" / "a.png")
+    (tmp_path / "notes.txt").write_text(content)
+    result = run(tmp_path / "in", "-o", tmp_path / "out", "--manifest", tmp_path / "notes.txt")
+    assert result.code == 1 and "this manifest cannot be gone on with" in result.err
+    assert (tmp_path / "notes.txt").read_text() == content and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [("--manifest", "m.jsonl"), ("--workers", "2")])
+def test_options_of_an_archive_only(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    result = run(save(tmp_path / "in.png"), "-o", tmp_path / "out.png", *option)
+    assert result.code == 2 and "for a folder or a list" in result.err

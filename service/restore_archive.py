@@ -1,0 +1,199 @@
+"""An archive of pictures restored one after the other or by many: what there is to do, what became of it, progress."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Literal, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from models.errors import HonestFaceError, PictureError
+from service.restore_files import READ_SUFFIXES, WRITTEN, FileRestorer, Targets, one_line, read_picture
+
+
+class Entry(NamedTuple):
+    """A picture of an archive, and where below the targets' folders its own go. Strings: there may be a million."""
+
+    photo: str
+    inside: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a picture: a line of the manifest.
+
+    `restored`; `present`: its output was there before this run, and no line tells how it came there; or `failed`, with
+    the `error` in one line. `seconds` is the time from reading it to writing its output.
+    """
+
+    input: str
+    output: str
+    status: Literal["restored", "present", "failed"]
+    faces: int | None = None
+    seconds: float | None = None
+    error: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def plan_folder(folder: Path, targets: Targets) -> list[Entry]:
+    """Every picture below a folder, under the same name below the targets' folders.
+
+    A format that is read but not written gets .png behind its own ending. Hidden files and the targets' own folders,
+    should they lie inside, are left out.
+
+    Raises:
+        PictureError: the folder holds no pictures, or two would be written to the same file.
+    """
+    own = {path.resolve() for path in targets.given}
+    plan = []
+    for parent, folders, names in os.walk(folder):
+        here = Path(parent)
+        folders[:] = [name for name in folders if not name.startswith(".") and (here / name).resolve() not in own]
+        for name in names:
+            path = here / name
+            if not name.startswith(".") and path.suffix.lower() in READ_SUFFIXES and path.is_file():
+                plan.append(Entry(str(path), _written(str(path.relative_to(folder)))))
+    if not plan:
+        raise PictureError(f"{folder}: no pictures in this folder")
+    return _without_clashes(sorted(plan), targets)
+
+
+def plan_list(listing: Path, targets: Targets) -> list[Entry]:
+    """The pictures that a text file names, one a line; a relative name counts from the list's own folder.
+
+    What lies below that folder keeps its place below the targets' folders, anything else its whole path.
+
+    Raises:
+        PictureError: the list cannot be read or is empty, or two pictures would be written to the same file.
+    """
+    try:
+        lines = listing.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PictureError(f"{listing}: the list cannot be read: {error}") from error
+    base = os.path.abspath(listing.parent)
+    plan = {}
+    for line in filter(None, (line.strip() for line in lines)):
+        whole = os.path.normpath(os.path.join(base, line))
+        inside = os.path.relpath(whole, base if whole.startswith(base + os.sep) else os.sep)
+        plan[whole] = Entry(os.path.join(listing.parent, line), _written(inside))
+    if not plan:
+        raise PictureError(f"{listing}: no pictures in this list")
+    return _without_clashes(list(plan.values()), targets)
+
+
+def _written(inside: str) -> str:
+    return inside if os.path.splitext(inside)[1].lower() in WRITTEN else inside + ".png"
+
+
+def _without_clashes(plan: list[Entry], targets: Targets) -> list[Entry]:
+    writers: dict[str, str] = {}
+    for entry in plan:
+        if (other := writers.setdefault(entry.inside, entry.photo)) != entry.photo:
+            output = targets.below(entry.inside).output
+            raise PictureError(f"{other} and {entry.photo} would both be written to {output}: rename one")
+    return plan
+
+
+def restore_each(files: FileRestorer, targets: Targets, plan: Iterable[Entry]) -> Iterator[Result]:
+    """Restores pictures in their order, in this process; what fails is told in its result and stops nothing."""
+    for entry in plan:
+        photo, own, started = Path(entry.photo), targets.below(entry.inside), time.perf_counter()
+        try:
+            done = files.restore(photo, read_picture(photo), own)
+        except (HonestFaceError, OSError, MemoryError, RuntimeError) as error:
+            yield Result(entry.photo, str(own.output), "failed", error=one_line(photo, error))
+        else:
+            seconds = round(time.perf_counter() - started, 3)
+            yield Result(entry.photo, str(own.output), "restored", done.faces, seconds, None, done.warnings)
+
+
+class Manifest:
+    """A file of results as lines of JSON, in the order in which they came; a picture's last line counts.
+
+    It is added to by every run; `told` are the outputs of which a line says how they were restored. A last line that an
+    interrupted run left unfinished is cut off.
+
+    Raises:
+        ValueError, KeyError, TypeError: the file holds something else; it is left as it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.told: set[str] = set()
+        self._file: IO[bytes] = path.open("a+b")
+        try:
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> None:
+        end = self._file.seek(0)
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                if not line.startswith(b"{"):
+                    raise ValueError("it ends in something else than a result")
+                break
+            fields = json.loads(line)
+            if fields["status"] == "restored":
+                self.told.add(fields["output"])
+            end += len(line)
+        self._file.truncate(end)
+
+    def add(self, result: Result) -> None:
+        self._file.write(result.line().encode() + b"\n")
+        # To the system with every line: it outlives this process, whatever ends it.
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def restore_archive(
+    plan: Sequence[Entry],
+    targets: Targets,
+    restore: Callable[[Sequence[Entry]], Iterator[Result]],
+    manifest_path: Path | None,
+) -> int:
+    """Works through what a plan still lacks under a progress bar, and tells at the end; how many pictures failed.
+
+    Raises:
+        HonestFaceError: the manifest cannot be written.
+    """
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        manifest = Manifest(manifest_path) if manifest_path else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HonestFaceError(f"{manifest_path}: this manifest cannot be gone on with: {error}") from error
+    left, failures, restored = [], [], 0
+    for entry in plan:
+        output = targets.below(entry.inside).output
+        if not output.exists():
+            left.append(entry)
+        elif manifest and str(output) not in manifest.told:
+            manifest.add(Result(entry.photo, str(output), "present"))
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("restoring", total=len(left))
+        for result in restore(left) if left else ():
+            if manifest:
+                manifest.add(result)
+            for warning in result.warnings:
+                console.print(f"warning: {warning}", markup=False)
+            restored += result.status == "restored"
+            if result.error is not None:
+                failures.append(result.error)
+            progress.advance(task)
+    if manifest:
+        manifest.close()
+    console.print(f"{restored} restored, {len(plan) - len(left)} were finished already, {len(failures)} failed")
+    for failure in sorted(failures):
+        console.print(failure, markup=False)
+    return len(failures)
