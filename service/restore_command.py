@@ -37,6 +37,10 @@ def restore(
         int | None, typer.Option(min=0, help="Sample with this seed. [default: the most likely result]")
     ] = None,
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(help="Precision of the generator; auto is bfloat16 where the CPU has it."),
+    ] = "auto",
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the embedded tiny bundle]")] = None,
 ) -> None:
     """Restore the faces of a photograph; with references the person stays who they are.
@@ -58,7 +62,7 @@ def restore(
     pictures = [read_picture(path) for path in reference or []]
     names = [str(path) for path in reference or []]
 
-    restorer = load_restorer(bundle, device)
+    restorer = load_restorer(bundle, device, precision)
     files = FileRestorer(restorer, restorer.prepare_references(pictures, names), names, options)
     if picture is None:
         raise typer.Exit(1 if restore_folder(files, plan) else 0)
@@ -71,8 +75,12 @@ def restore(
     typer.echo(f"{output}: {done.summary}")
 
 
-def load_restorer(bundle: Path | None, device: str) -> "FaceRestorer":
+def load_restorer(
+    bundle: Path | None, device: str, precision: Literal["auto", "float32", "bfloat16"] = "auto"
+) -> "FaceRestorer":
     """The restorer of a bundle, the embedded one if none is named, on a device.
+
+    PyTorch runs it: converting for OpenVINO takes seconds, which only a process that stays earns back.
 
     Raises:
         HonestFaceError: the bundle cannot be loaded or there is no such device.
@@ -82,6 +90,7 @@ def load_restorer(bundle: Path | None, device: str) -> "FaceRestorer":
     from models.bundle import load_bundle
     from models.errors import HonestFaceError
     from models.face_restorer import FaceRestorer
+    from models.runtime import make_runtime
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -90,4 +99,5 @@ def load_restorer(bundle: Path | None, device: str) -> "FaceRestorer":
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise HonestFaceError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
     loaded = load_bundle(bundle, device)
-    return FaceRestorer(loaded.generator, loaded.analyzer, device)
+    generator = make_runtime(loaded.generator, precision, "torch").generator
+    return FaceRestorer(generator, loaded.analyzer, device)

@@ -1,7 +1,7 @@
 """`honestface serve`: the HTTP service on one device."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,12 +13,21 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on. [default: HONESTFACE_PORT or 8000]")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the embedded tiny bundle]")] = None,
     device: Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1. [default: cpu]")] = None,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"] | None,
+        typer.Option(help="Precision of the generator. [default: auto, bfloat16 where the CPU has it]"),
+    ] = None,
 ) -> None:
     """Serve POST /restore and the playground; every setting has a HONESTFACE_* variable (docs/service.md)."""
-    from service.engine import load_engine
+    from service.engine import Engine, load_engine
     from service.server import run
     from service.settings import Settings
 
-    given = {"host": host, "port": port, "bundle": bundle, "device": device}
+    given = {"host": host, "port": port, "bundle": bundle, "device": device, "precision": precision}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    raise typer.Exit(run(settings, lambda: load_engine(settings.bundle, settings.device)))
+
+    def engine() -> Engine:
+        s = settings
+        return load_engine(s.bundle, s.device, s.precision, s.library, s.device_threads)
+
+    raise typer.Exit(run(settings, engine))

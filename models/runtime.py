@@ -1,0 +1,53 @@
+"""How a bundle's generator is run on its device: in which precision and by which library."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from models import openvino_generator
+from models.errors import HonestFaceError
+from models.face_restorer import FaceGenerator
+from models.honestface import HonestFace
+from models.openvino_generator import OpenVINOGenerator
+from models.precision import cpu_multiplies_bfloat16, lower_precision
+
+Precision = Literal["auto", "float32", "bfloat16"]
+Library = Literal["auto", "torch", "openvino"]
+
+
+@dataclass(frozen=True, eq=False)
+class Runtime:
+    """A generator ready to run, and in words what runs it."""
+
+    generator: FaceGenerator
+    description: str
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: fewer than the machine has in a container or under taskset."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def make_runtime(
+    generator: HonestFace, precision: Precision = "auto", library: Library = "auto", threads: int = 0
+) -> Runtime:
+    """Take over a generator on the CPU; `threads` (OpenVINO's) 0 is one a core.
+
+    `auto` is bfloat16 where the CPU multiplies it (docs/speed.md says what that changes), and OpenVINO
+    where it is installed and can run the generator. The same choice gives the same bits.
+
+    Raises:
+        HonestFaceError: OpenVINO is asked for by name and cannot be had.
+    """
+    bfloat16 = precision == "bfloat16" or (precision == "auto" and cpu_multiplies_bfloat16())
+    name = "bfloat16" if bfloat16 else "float32"
+    possible = openvino_generator.can_run(generator)
+    if library == "openvino" and not possible:
+        raise HonestFaceError("OpenVINO needs the extra `fast` (pip install 'honestface[fast]') and a tiny bundle")
+    if library != "torch" and possible:
+        return Runtime(OpenVINOGenerator(generator, threads or usable_cores(), bfloat16), f"{name}, OpenVINO")
+    if bfloat16:
+        lower_precision(generator, torch.bfloat16)
+    return Runtime(generator, f"{name}, PyTorch")
