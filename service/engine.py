@@ -114,9 +114,9 @@ def load_engine(
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise HonestFaceError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
-    bundle = load_bundle(folder, device)
+    bundle = load_bundle(folder)
     manifest = bundle.manifest
-    runtime = make_runtime(bundle.generator, precision, library, threads)
+    runtime = make_runtime(bundle.generator, precision, library, threads, device)
     model = ModelInfo(
         bundle=manifest.name,
         version=manifest.version,

@@ -38,8 +38,8 @@ def restore(
     ] = None,
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1.")] = "auto",
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        typer.Option(help="Precision of the generator; auto is bfloat16 where the CPU has it."),
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Precision of the generator; auto is bfloat16 on a GPU and where the CPU has it."),
     ] = "auto",
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the embedded tiny bundle]")] = None,
 ) -> None:
@@ -76,7 +76,7 @@ def restore(
 
 
 def load_restorer(
-    bundle: Path | None, device: str, precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    bundle: Path | None, device: str, precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 ) -> "FaceRestorer":
     """The restorer of a bundle, the embedded one if none is named, on a device.
 
@@ -98,6 +98,6 @@ def load_restorer(
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise HonestFaceError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-    loaded = load_bundle(bundle, device)
-    generator = make_runtime(loaded.generator, precision, "torch").generator
+    loaded = load_bundle(bundle)
+    generator = make_runtime(loaded.generator, precision, "torch", device=device).generator
     return FaceRestorer(generator, loaded.analyzer, device)

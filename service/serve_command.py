@@ -14,8 +14,8 @@ def serve(
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the embedded tiny bundle]")] = None,
     device: Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1. [default: cpu]")] = None,
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"] | None,
-        typer.Option(help="Precision of the generator. [default: auto, bfloat16 where the CPU has it]"),
+        Literal["auto", "float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Precision of the generator. [default: auto, bfloat16 on a GPU and where the CPU has it]"),
     ] = None,
 ) -> None:
     """Serve POST /restore and the playground; every setting has a HONESTFACE_* variable (docs/service.md)."""

@@ -24,7 +24,8 @@ class Settings(BaseSettings):
     device: str = Field("cpu", description="Device of the generator: `cpu`, `cuda`, `cuda:1`.")
 
     precision: Precision = Field(
-        "auto", description="`float32` or `bfloat16`; `auto`: bfloat16 where the CPU has instructions for it."
+        "auto",
+        description="`float32`, `bfloat16`, on a GPU `float16`; `auto`: bfloat16 on a GPU and where the CPU has it.",
     )
     library: Library = Field(
         "auto",

@@ -82,5 +82,10 @@ def test_openvino_by_name_is_not_replaced_silently(monkeypatch: pytest.MonkeyPat
         make_runtime(small_generator(), library="openvino")
 
 
+def test_half_precision_is_refused_on_a_cpu() -> None:
+    with pytest.raises(HonestFaceError, match="float16 is for a GPU"):
+        make_runtime(small_generator(), "float16")
+
+
 def test_usable_cores() -> None:
     assert usable_cores() >= 1
