@@ -55,5 +55,9 @@ def _noise(seed: int | None, like: Tensor) -> Tensor:
     """Noise of a seed, drawn on the CPU so that every device sees the same; zeros without a seed."""
     if seed is None:
         return torch.zeros(like.shape[1:], device=like.device, dtype=like.dtype)
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(like.shape[1:], generator=generator).to(like.device, like.dtype)
+    return seeded_noise(seed, like.shape[1:]).to(like.device, like.dtype)
+
+
+def seeded_noise(seed: int, shape: torch.Size) -> Tensor:
+    """Standard normal noise of a seed, on the CPU."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

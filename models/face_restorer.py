@@ -10,7 +10,7 @@ that owns the device. Face tools are given CPU tensors; only the generator uses 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -50,6 +50,24 @@ class FaceGenerator(Protocol):
         strength: float | Tensor = 1.0,
         seeds: Sequence[int | None] | None = None,
     ) -> Generated: ...
+
+
+@runtime_checkable
+class PixelGenerator(Protocol):
+    """A generator that takes crops `[S, S, 3]` as they are and brings them to its device and back itself."""
+
+    @property
+    def takes_references(self) -> bool: ...
+
+    def restore_pixels(
+        self,
+        crops: Sequence[Pixels],
+        references: References | None,
+        landmarks: Tensor,
+        identity: Tensor,
+        strength: Tensor,
+        seeds: Sequence[int | None],
+    ) -> list[Pixels]: ...
 
 
 @dataclass(frozen=True)
@@ -110,7 +128,9 @@ class Restoration:
 class FaceRestorer:
     """Restores faces in pictures with a generator and the face tools of its bundle."""
 
-    def __init__(self, generator: FaceGenerator, analyzer: FaceAnalyzer, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, generator: FaceGenerator | PixelGenerator, analyzer: FaceAnalyzer, device: torch.device | str = "cpu"
+    ) -> None:
         self.generator, self.analyzer, self.device = generator, analyzer, torch.device(device)
 
     def restore(
@@ -178,7 +198,7 @@ class FaceRestorer:
         nothing, and the kernels that libraries choose by batch size differ in the last bits.
         """
         batches = [[job] for job in jobs] if self.device.type == "cpu" else [list(jobs)] if jobs else []
-        return [crop for batch in batches for crop in to_pixels(self._generate(batch))]
+        return [crop for batch in batches for crop in self._generate(batch)]
 
     def finish(
         self, prepared: Prepared, jobs: Sequence[FaceJob], restored: Sequence[Pixels], options: Options
@@ -192,17 +212,25 @@ class FaceRestorer:
             pixels = paste_back(picture.pixels, [PastedFace(face.crop, face.face.matrix) for face in faces])
         return Restoration(replace(picture, pixels=pixels), faces)
 
-    def _generate(self, jobs: Sequence[FaceJob]) -> Tensor:
-        device = self.device
+    def _generate(self, jobs: Sequence[FaceJob]) -> list[Pixels]:
+        device, generator = self.device, self.generator
+        crops = [job.face.crop for job in jobs]
         references = References.pack([job.references for job in jobs])
-        return self.generator(
-            to_network([job.face.crop for job in jobs]).to(device),
+        landmarks = torch.stack([job.face.landmarks for job in jobs])
+        identity = torch.stack([job.face.identity for job in jobs])
+        strength = torch.tensor([job.strength for job in jobs])
+        seeds = [job.seed for job in jobs]
+        if isinstance(generator, PixelGenerator):
+            return generator.restore_pixels(crops, references, landmarks, identity, strength, seeds)
+        restored = generator(
+            to_network(crops).to(device),
             None if references is None else references.to(device),
-            torch.stack([job.face.landmarks for job in jobs]).to(device),
-            torch.stack([job.face.identity for job in jobs]).to(device),
-            torch.tensor([job.strength for job in jobs], device=device),
-            [job.seed for job in jobs],
+            landmarks.to(device),
+            identity.to(device),
+            strength.to(device),
+            seeds,
         ).restored
+        return to_pixels(restored)
 
     @torch.inference_mode()
     def _finish_face(self, job: FaceJob, crop: Pixels, options: Options) -> RestoredFace:

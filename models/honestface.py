@@ -164,10 +164,11 @@ class HonestFace(nn.Module):
         """
         sample = latent if self.position_map is None else self.position_map(latent, corner)
         skips, middle = steering if steering is not None else (None, None)
+        # The UNet and the adapter may be of a lower precision than the rest (`models.precision`).
         prediction = self.unet(
-            sample,
+            sample.to(self.unet.dtype),
             self.diffusion.config.timestep,
-            prompt,
+            prompt.to(self.unet.dtype),
             down_block_additional_residuals=skips,
             mid_block_additional_residual=middle,
             return_dict=False,

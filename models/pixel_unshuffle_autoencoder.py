@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PATCH = 8
+#: Side of the patches that `refine` sees as channels.
+_QUARTER = 4
 
 
 @dataclass(frozen=True)
@@ -48,24 +50,38 @@ class PixelUnshuffleAutoencoder(nn.Module):
         self.encoder = nn.Conv2d(3 * PATCH**2, c, 1)
         self.decoder = nn.Conv2d(c, 3 * PATCH**2, 1)
         self.refine = nn.Sequential(
-            nn.PixelUnshuffle(4),
+            nn.PixelUnshuffle(_QUARTER),
             nn.Conv2d(48, w, 3, padding=1),
             *(ResidualBlock(w) for _ in range(config.refine_blocks)),
             nn.Conv2d(w, 48, 3, padding=1),
-            nn.PixelShuffle(4),
+            nn.PixelShuffle(_QUARTER),
         )
         nn.init.zeros_(self.refine[-2].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.refine[-2].bias)  # type: ignore[arg-type]
 
     def encode(self, images: Tensor, seeds: Sequence[int | None] | None = None) -> Tensor:
         """There is no posterior to draw from: seeds change nothing."""
-        latents: Tensor = self.encoder(F.pixel_unshuffle(images, PATCH))
-        return latents
+        # a 1x1 convolution of unshuffled patches, as one that strides over them
+        patches = self.encoder.weight.view(-1, 3, PATCH, PATCH)
+        return F.conv2d(images, patches, self.encoder.bias, stride=PATCH)
 
     def decode(self, latents: Tensor) -> Tensor:
-        patches: Tensor = F.pixel_shuffle(self.decoder(latents), PATCH)
-        images: Tensor = patches + self.refine(patches)
-        return images
+        quarters = F.pixel_shuffle(F.conv2d(latents, *self._decoder_of_quarters()), PATCH // _QUARTER)
+        # `refine` may be of a lower precision than the rest; all but its two reshapings, which are done already
+        refined = self.refine[1:-1](quarters.to(self.refine[1].weight.dtype))  # type: ignore[arg-type]
+        return F.pixel_shuffle(quarters + refined, _QUARTER)
+
+    def _decoder_of_quarters(self) -> tuple[Tensor, Tensor]:
+        """The decoder's weight and bias, its outputs in the order in which they make 4x4 patches instead of 8x8 ones:
+        `refine` works on those, and shuffling to pixels and back would only move memory."""
+        split = PATCH // _QUARTER, _QUARTER
+
+        def ordered(values: Tensor) -> Tensor:
+            parts = values.view(3, *split, *split, -1)  # colour, row of quarters, row in it, column of quarters, column
+            return parts.permute(0, 2, 4, 1, 3, 5).reshape(values.shape)
+
+        assert self.decoder.bias is not None
+        return ordered(self.decoder.weight), ordered(self.decoder.bias)
 
     @property
     def channel_scales(self) -> Tensor:

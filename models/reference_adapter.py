@@ -45,7 +45,9 @@ class ReferenceAdapter(nn.Module):
 
         `agreement` `[B]` is the cosine between the identities of input and reference.
         """
-        open_ = (torch.sigmoid(self.gate[0] * (agreement - self.gate[1])) * present).view(-1, 1, 1, 1)
+        dtype = self.enter.weight.dtype  # may be lower than the latents' (`models.precision`); the gate's is not
+        latent, reference = latent.to(dtype), reference.to(dtype)
+        open_ = (torch.sigmoid(self.gate[0] * (agreement - self.gate[1])) * present).view(-1, 1, 1, 1).to(dtype)
         x = F.silu(self.enter(torch.cat([latent, reference, reference - latent], dim=1)))
         features = [x]
         for level, block in enumerate(self.blocks):

@@ -42,7 +42,7 @@ def displacement_field(source: Tensor, target: Tensor, config: ReferenceWarpConf
         width = scale_width * scale
         # A Gaussian is a product of one in x and one in y, so the sum over landmarks is a product of two matrices.
         x, y = _kernel(centres - target[..., :1], width), _kernel(centres - target[..., 1:], width)
-        sums = torch.stack([(y * values[..., None]).mT.bmm(x) for values in left.unbind(-1)], 1)
+        sums = torch.stack([(y * values[..., None]).transpose(1, 2).bmm(x) for values in left.unbind(-1)], 1)
         field = field + sums[:, :2] / (sums[:, 2:] + config.background)
         between = _kernel(target[:, :, None] - target[:, None], width).prod(-1)
         sums = between.bmm(left)
@@ -56,7 +56,7 @@ def warp_reference(images: Tensor, source: Tensor, target: Tensor, config: Refer
 
     Differentiable. Where source and target agree the picture is unchanged (S a power of two: to the bit).
     """
-    size = images.shape[-1]
+    size = int(images.shape[-1])  # a number also while traced
     if images.shape[-2] != size:
         raise ValueError(f"aligned references are square, got {tuple(images.shape[-2:])}")
     field = displacement_field(source, target, config or ReferenceWarpConfig(), size)

@@ -1,6 +1,5 @@
 """The generator as the device thread runs it: loaded, warmed up, and with its failures told apart."""
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,8 +13,10 @@ from models.bundle import load_bundle
 from models.errors import HonestFaceError
 from models.face_restorer import FaceJob, FaceRestorer, Options
 from models.geometry import ALIGNED_SIZE, Pixels
+from models.openvino_generator import OpenVINOGenerator
 from models.picture import Picture
 from models.references import Reference
+from models.runtime import Library, Precision, make_runtime, usable_cores
 from service.batcher import DeviceLost
 
 # What PyTorch says on a CPU when memory is short; there it is a plain RuntimeError.
@@ -46,11 +47,12 @@ class Engine:
     def warm_up(self, batch_sizes: Sequence[int], threads: int = 0) -> float:
         """Runs the generator at each batch size, with and without a reference, so that no request pays for first times.
 
-        `threads` is the number of compute threads on a CPU, 0 for one a core. Returns the seconds that a face takes.
+        `threads` is the number of PyTorch's compute threads on a CPU, 0 for one a core; OpenVINO has its own, and
+        PyTorch's would wait for work on the same cores. Returns the seconds that a face takes.
         """
         on_cpu = self.restorer.device.type == "cpu"
         if on_cpu:
-            use_threads(threads or _cores())
+            use_threads(1 if isinstance(self.restorer.generator, OpenVINOGenerator) else threads or usable_cores())
         face = self.restorer.prepare(_grey_picture(), Options(faces="aligned")).faces[0]
         scattered = torch.rand(68, 2, generator=torch.Generator().manual_seed(0)) * ALIGNED_SIZE
         reference = Reference(to_network([face.crop])[0], scattered, face.identity)
@@ -93,11 +95,6 @@ class Engine:
         return float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0.0
 
 
-def _cores() -> int:
-    """Cores that this process may use; where the system does not say, all there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _grey_picture() -> Picture:
     return Picture(np.full((ALIGNED_SIZE, ALIGNED_SIZE, 3), 127, np.uint8))
 
@@ -109,8 +106,12 @@ def use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def load_engine(folder: Path | None, device: str) -> Engine:
+def load_engine(
+    folder: Path | None, device: str, precision: Precision = "auto", library: Library = "auto", threads: int = 0
+) -> Engine:
     """The engine of a bundle; without a folder, of the tiny one that ships with the package.
+
+    `precision`, `library` and `threads` are `make_runtime`'s.
 
     Raises:
         HonestFaceError: there is no such device, or the bundle is missing or damaged.
@@ -119,15 +120,15 @@ def load_engine(folder: Path | None, device: str) -> Engine:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise HonestFaceError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
-    bundle = load_bundle(folder, device)
+    bundle = load_bundle(folder)
     manifest = bundle.manifest
-    precision = next(bundle.generator.parameters()).dtype
+    runtime = make_runtime(bundle.generator, precision, library, threads, device)
     model = ModelInfo(
         bundle=manifest.name,
         version=manifest.version,
         profile=manifest.profile,
         device=device,
-        precision=str(precision).removeprefix("torch."),
+        precision=runtime.description,
         digests={name: file.sha256 for name, file in manifest.files.items()},
     )
-    return Engine(FaceRestorer(bundle.generator, bundle.analyzer, device), model)
+    return Engine(FaceRestorer(runtime.generator, bundle.analyzer, device), model)

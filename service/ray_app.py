@@ -63,9 +63,10 @@ class Replica:
     def __init__(self, settings: Settings, make_engine: Callable[[], Engine] | None, shared: Any) -> None:
         keep_to_loopback()
         configure(settings.log_level)
+        s = settings
         self._app = create_app(
             settings,
-            make_engine or (lambda: load_engine(settings.bundle, settings.device)),
+            make_engine or (lambda: load_engine(s.bundle, s.device, s.precision, s.library, s.device_threads)),
             lambda settings, metrics: SharedReferenceStore(settings, metrics, shared),
         )
         self._service: Service = self._app.state.service

@@ -43,6 +43,10 @@ def restore(
         int | None, typer.Option(min=0, help="Sample with this seed. [default: the most likely result]")
     ] = None,
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Precision of the generator; auto is bfloat16 on a GPU and where the CPU has it."),
+    ] = "auto",
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the embedded tiny bundle]")] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="For a folder or list: add a line of JSON for each picture to this file.")
@@ -82,10 +86,10 @@ def restore(
 
         # Here the references are made once, on the CPU; each worker loads the bundle for itself, where its device is.
         prepared = load_restorer(bundle, "cpu").prepare_references(pictures, names) if pictures else []
-        make = partial(load_restorer, bundle, device)
+        make = partial(load_restorer, bundle, device, precision)
         restore = partial(restore_on_ray, make, prepared, names, options, targets, workers, device)
         raise typer.Exit(1 if restore_archive(plan, targets, restore, manifest) else 0)
-    restorer = load_restorer(bundle, device)
+    restorer = load_restorer(bundle, device, precision)
     files = FileRestorer(restorer, restorer.prepare_references(pictures, names), names, options)
     if picture is None:
         raise typer.Exit(1 if restore_archive(plan, targets, partial(restore_each, files, targets), manifest) else 0)
@@ -99,8 +103,12 @@ def restore(
     typer.echo(f"{output}: {restored} restored in {done.seconds:.1f} s")
 
 
-def load_restorer(bundle: Path | None, device: str) -> "FaceRestorer":
+def load_restorer(
+    bundle: Path | None, device: str, precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+) -> "FaceRestorer":
     """The restorer of a bundle, the embedded one if none is named, on a device.
+
+    PyTorch runs it: converting for OpenVINO takes seconds, which only a process that stays earns back.
 
     Raises:
         HonestFaceError: the bundle cannot be loaded or there is no such device.
@@ -110,6 +118,7 @@ def load_restorer(bundle: Path | None, device: str) -> "FaceRestorer":
     from models.bundle import load_bundle
     from models.errors import HonestFaceError
     from models.face_restorer import FaceRestorer
+    from models.runtime import make_runtime
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -117,5 +126,6 @@ def load_restorer(bundle: Path | None, device: str) -> "FaceRestorer":
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise HonestFaceError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-    loaded = load_bundle(bundle, device)
-    return FaceRestorer(loaded.generator, loaded.analyzer, device)
+    loaded = load_bundle(bundle)
+    generator = make_runtime(loaded.generator, precision, "torch", device=device).generator
+    return FaceRestorer(generator, loaded.analyzer, device)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,6 +17,10 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on. [default: HONESTFACE_PORT or 8000]")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the embedded tiny bundle]")] = None,
     device: Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1. [default: cpu]")] = None,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Precision of the generator. [default: auto, bfloat16 on a GPU and where the CPU has it]"),
+    ] = None,
     replicas: Annotated[
         str | None,
         typer.Option(
@@ -33,11 +37,12 @@ def serve(
     from service.server import run
     from service.settings import Settings
 
-    given = {"host": host, "port": port, "bundle": bundle, "device": device}
+    given = {"host": host, "port": port, "bundle": bundle, "device": device, "precision": precision}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     if replicas is not None:
         raise typer.Exit(_run_on_ray(settings, replicas))
-    raise typer.Exit(run(settings, lambda: load_engine(settings.bundle, settings.device)))
+    s = settings
+    raise typer.Exit(run(s, lambda: load_engine(s.bundle, s.device, s.precision, s.library, s.device_threads)))
 
 
 def _run_on_ray(settings: "Settings", replicas: str) -> int:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.runtime import Library, Precision
+
 MEGABYTE = 1_000_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Where container engines put secrets: a file here, named like its variable in small letters, is a setting too.
@@ -24,6 +26,15 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     bundle: Path | None = Field(None, description="Bundle folder; unset: the embedded `tiny` bundle.")
     device: str = Field("cpu", description="Device of the generator: `cpu`, `cuda`, `cuda:1`.")
+
+    precision: Precision = Field(
+        "auto",
+        description="`float32`, `bfloat16`, on a GPU `float16`; `auto`: bfloat16 on a GPU and where the CPU has it.",
+    )
+    library: Library = Field(
+        "auto",
+        description="What runs the generator on a CPU: `torch` or `openvino`; `auto`: OpenVINO where it is installed.",
+    )
 
     max_file_bytes: int = Field(20 * MEGABYTE, ge=1, description="Largest uploaded file.")
     max_request_bytes: int = Field(64 * MEGABYTE, ge=1, description="Largest request body.")

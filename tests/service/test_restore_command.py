@@ -34,9 +34,7 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(
-        restore_command, "load_restorer", lambda bundle, device: FaceRestorer(ToyGenerator(), analyzer())
-    )
+    monkeypatch.setattr(restore_command, "load_restorer", lambda *_: FaceRestorer(ToyGenerator(), analyzer()))
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(restore)
 
@@ -165,7 +163,7 @@ def test_a_one_pixel_picture_has_no_face(run: Run, tmp_path: Path) -> None:
 def test_files_are_read_before_the_networks_are_loaded(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restore_command, "load_restorer", lambda bundle, device: pytest.fail("loaded for nothing"))
+    monkeypatch.setattr(restore_command, "load_restorer", lambda *_: pytest.fail("loaded for nothing"))
     (tmp_path / "bad.jpg").write_bytes(b"")
     assert run(tmp_path / "bad.jpg", "-o", tmp_path / "out.png").code == 1
 

@@ -1,0 +1,207 @@
+"""The tiny profile's generator through OpenVINO: `models.honestface.HonestFace`'s call, converted when it is loaded."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.facial_feature_extractor import optimal_reference
+from models.honestface import HonestFace, SeenReference
+from models.identity_embedder import IdentityPrompt
+from models.one_step_diffusion import blend_latents
+from models.pixel_unshuffle_autoencoder import PATCH, PixelUnshuffleAutoencoder
+from models.reference_warp import warp_reference
+from models.references import References
+
+_STATISTICS = "openvino.tools.ovc"
+
+
+def can_run(generator: HonestFace) -> bool:
+    """Whether OpenVINO is installed (the extra `fast`) and the generator is one that it speeds up.
+
+    A KL autoencoder draws from its posterior by seed, and at that size a CPU is no device to hurry on.
+    """
+    return find_spec("openvino") is not None and isinstance(generator.vae, PixelUnshuffleAutoencoder)
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """`restored` `[B, 3, 512, 512]` in [-1, 1]."""
+
+    restored: Tensor
+
+
+class OpenVINOGenerator:
+    """Restores faces one by one in four graphs of fixed shapes, so that no face depends on its batch-mates.
+
+    What perceives the input and the reference runs in float32, for it chooses among close codes and places pixels; the
+    UNet and the decoder run in bfloat16 if asked to. `threads` are OpenVINO's own; one call at a time.
+    """
+
+    def __init__(self, generator: HonestFace, threads: int, bfloat16: bool) -> None:
+        self._source = generator
+        side, latents = generator.config.latent_size * PATCH, generator.config.latent_size
+        picture, points, one = torch.rand(1, 3, side, side), torch.rand(1, 68, 2) * side, torch.ones(1)
+        compiler = _Compiler(threads)
+        self._perceive = compiler.graph(_Perceive(generator), (picture,))
+        latent, prompt = self._perceive(picture)
+        assert latent.shape[2] == latents
+        heavy = compiler.bfloat16 if bfloat16 else compiler.graph
+        self._restore = heavy(_Restore(generator), (latent, prompt, one))
+        if generator.identity_embedder is not None:
+            self._consult = compiler.graph(_Consult(generator), (picture, points, points + 1))
+            self._restore_like = heavy(_RestoreLike(generator), (latent, prompt, one, latent + 1, one))
+
+    @property
+    def takes_references(self) -> bool:
+        return self._source.takes_references
+
+    def __call__(
+        self,
+        lq: Tensor,
+        references: References | None = None,
+        landmarks: Tensor | None = None,
+        identity: Tensor | None = None,
+        strength: float | Tensor = 1.0,
+        seeds: Sequence[int | None] | None = None,
+    ) -> Restored:
+        """As `HonestFace.forward`; seeds change nothing, for this autoencoder has no posterior to draw from.
+
+        Raises:
+            ValueError: references without the input's landmarks and identity, or a model without reference weights.
+        """
+        amounts = torch.as_tensor(strength, dtype=torch.float32).expand(len(lq)).contiguous()
+        if references is not None:
+            if self._source.identity_embedder is None:
+                raise ValueError("this model was built without an identity embedder: it takes no references")
+            if landmarks is None or identity is None:
+                raise ValueError("references need the landmarks and the identity of the input")
+        faces = []
+        for i in range(len(lq)):
+            latent, visual = self._perceive(lq[i : i + 1])
+            own = None if references is None else references.of(i)
+            if own is None or landmarks is None or identity is None:
+                face = self._restore(latent, visual, amounts[i : i + 1])
+            else:
+                prompt, seen = self._consult_references(visual, own, landmarks[i : i + 1], identity[i : i + 1])
+                face = self._restore_like(latent, prompt, amounts[i : i + 1], seen.latent, seen.agreement)
+            faces.append(face[0].clone())  # the graph's own memory, which the next face overwrites
+        return Restored(torch.cat(faces))
+
+    def _consult_references(
+        self, visual: Tensor, references: References, landmarks: Tensor, identity: Tensor
+    ) -> tuple[Tensor, SeenReference]:
+        """One image's prompt and bent reference; how much there is to attend to varies, so that part is torch's."""
+        embedder = self._source.identity_embedder
+        assert embedder is not None
+        row = optimal_reference(landmarks, references)
+        facial, bent = self._consult(references.images[row], references.landmarks[row], landmarks)
+        pooled = embedder.face_identity_encoder(references.identity, references.owner, 1)
+        present = torch.ones(1, dtype=torch.bool)
+        person = IdentityPrompt(torch.cat([facial, pooled], 1), present, row)
+        agreement = (identity * references.identity[row]).sum(1)
+        return self._source.fusion(visual, person), SeenReference(bent, agreement, present)
+
+
+class _Perceive(nn.Module):
+    """The face's latent and the tokens of the VRE."""
+
+    def __init__(self, generator: HonestFace) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, lq: Tensor) -> tuple[Tensor, Tensor]:
+        return self.generator.vae.encode(lq), self.generator.vre(lq)
+
+
+class _Consult(nn.Module):
+    """The eye tokens of a reference, and its latent once it is bent onto the landmarks `own`."""
+
+    def __init__(self, generator: HonestFace) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, image: Tensor, landmarks: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.generator.identity_embedder is not None
+        facial = self.generator.identity_embedder.facial_feature_extractor(image, landmarks)
+        bent = warp_reference(image, landmarks, own, self.generator.config.reference_warp)
+        return facial, self.generator.vae.encode(bent)
+
+
+class _Restore(nn.Module):
+    def __init__(self, generator: HonestFace) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, latent: Tensor, prompt: Tensor, strength: Tensor) -> tuple[Tensor]:
+        return (self._decoded(latent, self.generator.predict(latent, prompt), strength),)
+
+    def _decoded(self, latent: Tensor, restored: Tensor, strength: Tensor) -> Tensor:
+        return self.generator.vae.decode(blend_latents(latent, restored, strength))
+
+
+class _RestoreLike(_Restore):
+    def forward(  # type: ignore[override]
+        self, latent: Tensor, prompt: Tensor, strength: Tensor, reference: Tensor, agreement: Tensor
+    ) -> tuple[Tensor]:
+        seen = SeenReference(reference, agreement, torch.ones(1, dtype=torch.bool))
+        steering = self.generator.steer(latent, seen)
+        return (self._decoded(latent, self.generator.predict(latent, prompt, steering), strength),)
+
+
+class _Graph:
+    """A compiled graph: tensors in, tensors out, which the next call overwrites."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        arrays = [tensor.contiguous().numpy() for tensor in inputs]
+        results = self._request.infer(arrays, share_inputs=True, share_outputs=True)
+        return tuple(torch.from_numpy(results[i]) for i in range(len(results)))
+
+
+class _Compiler:
+    """Traces modules and compiles them for this CPU: one stream, so that all threads work on the one face."""
+
+    def __init__(self, threads: int) -> None:
+        self._openvino = _import_openvino()
+        self._core = self._openvino.Core()
+        self._threads = threads
+
+    def graph(self, module: nn.Module, example: tuple[Tensor, ...], precision: str = "f32") -> _Graph:
+        """The module for inputs of the shapes of `example`."""
+        decoder = import_module("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
+        frontend = self._openvino.frontend.FrontEndManager().load_by_framework("pytorch")
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # shapes are constants here on purpose, and tracing is deprecated
+            traced = decoder(module.eval(), example_input=example, trace_kwargs={"check_trace": False})
+        model = frontend.convert(frontend.load(traced))
+        model.reshape({port: list(tensor.shape) for port, tensor in zip(model.inputs, example, strict=True)})
+        options = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": self._threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+        }
+        return _Graph(self._core.compile_model(model, "CPU", options))
+
+    def bfloat16(self, module: nn.Module, example: tuple[Tensor, ...]) -> _Graph:
+        return self.graph(module, example, "bf16")
+
+
+def _import_openvino() -> Any:
+    """The package without its usage statistics: importing it would load the part that reports to its vendor."""
+    if "openvino" in sys.modules or _STATISTICS in sys.modules:
+        return import_module("openvino")
+    sys.modules[_STATISTICS] = None  # type: ignore[assignment]  # its import fails, which openvino allows for
+    try:
+        return import_module("openvino")
+    finally:
+        del sys.modules[_STATISTICS]

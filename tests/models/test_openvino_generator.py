@@ -1,0 +1,73 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from models.honestface import HonestFace
+from models.openvino_generator import OpenVINOGenerator, can_run
+from models.references import References
+from tests.small_generator import SMALL_SD21, faces, identities, landmarks, references, small_generator
+
+LEVEL = 2 / 255
+
+
+@pytest.fixture(scope="module")
+def source() -> HonestFace:
+    return small_generator()
+
+
+@pytest.fixture(scope="module")
+def converted(source: HonestFace) -> OpenVINOGenerator:
+    return OpenVINOGenerator(source, threads=1, bfloat16=False)
+
+
+def packed() -> References:
+    """Three images: two references, none, one."""
+    known = references(3)
+    found = References.pack([known[:2], (), known[2:]])
+    assert found is not None
+    return found
+
+
+@torch.inference_mode()
+def test_it_restores_like_torch(source: HonestFace, converted: OpenVINOGenerator) -> None:
+    strength = torch.tensor([1.0, 0.5, 0.7])
+    arguments = (faces(3), packed(), landmarks(3), identities(3), strength)
+    expected, restored = source(*arguments).restored, converted(*arguments).restored
+    assert (restored - expected).abs().max() < 0.01 * LEVEL
+    assert (source(faces(3)).restored - expected).abs().mean() > LEVEL, "references and strength do something"
+
+
+@torch.inference_mode()
+def test_bfloat16_stays_near(source: HonestFace) -> None:
+    lower = OpenVINOGenerator(source, threads=1, bfloat16=True)
+    arguments = (faces(3), packed(), landmarks(3), identities(3))
+    assert (lower(*arguments).restored - source(*arguments).restored).abs().mean() < LEVEL
+
+
+@torch.inference_mode()
+def test_a_face_depends_on_no_batch_mate(converted: OpenVINOGenerator) -> None:
+    together = converted(faces(3), packed(), landmarks(3), identities(3)).restored
+    own = References.pack([references(3)[2:]])
+    alone = converted(faces(3)[2:], own, landmarks(3)[2:], identities(3)[2:]).restored
+    assert torch.equal(together[2:], alone)
+    assert torch.equal(together[1:2], converted(faces(3)[1:2]).restored), "no references is the blind baseline"
+
+
+def test_references_need_landmarks_and_identity(converted: OpenVINOGenerator) -> None:
+    assert converted.takes_references
+    with pytest.raises(ValueError, match="need the landmarks"):
+        converted(faces(3), packed())
+
+
+def test_only_the_tiny_profile_is_converted(source: HonestFace) -> None:
+    assert can_run(source) and not can_run(small_generator(SMALL_SD21))
+
+
+def test_nothing_is_reported_to_the_vendor() -> None:
+    code = (
+        "import sys; from models.openvino_generator import _import_openvino; _import_openvino().Core();"
+        "assert not [name for name in sys.modules if 'telemetry' in name or name.startswith('openvino.tools.ovc')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
