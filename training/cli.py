@@ -85,6 +85,33 @@ def evaluate(
 
 
 @app.command()
+def label_faces(
+    data: Annotated[Path, typer.Option(help="Folder of aligned faces without labels.npz.")],
+    bundle: Annotated[Path | None, typer.Option(help="Whose landmark network; the embedded bundle by default.")] = None,
+) -> None:
+    """Find the 68 landmarks of every face of a folder: references need them."""
+    from models.bundle import load_bundle
+    from training.label_faces import label_faces as label
+
+    typer.echo(f"{data / 'labels.npz'}: {label(data, load_bundle(bundle).analyzer)} faces")
+
+
+@app.command()
+def pack_data(
+    data: Annotated[Path, typer.Option(help="Folder of aligned faces (training.faces.load_faces).")],
+    out: Annotated[Path, typer.Option(help="New folder for the smaller copy.")],
+    megabytes: Annotated[float, typer.Option(help="At most so much altogether (1 MB = 10^6 bytes).")] = 60.0,
+) -> None:
+    """Copy as many people of a face folder as fit, pictures as they are, for a machine that takes little along."""
+    from training.packed_data import pack_data as write
+
+    kept = write(data, out, megabytes)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    people = len({file.identity for file in kept})
+    typer.echo(f"{out}: {len(kept)} pictures of {people} people, {size / 1e6:.1f} MB")
+
+
+@app.command()
 def pack(
     runs: Annotated[Path, typer.Option(help="Folder with the finished runs, one a stage.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
