@@ -18,10 +18,11 @@ class IdentityEmbedderConfig:
     encoder: FaceIdentityEncoderConfig | None = field(default_factory=FaceIdentityEncoderConfig)
 
     def __post_init__(self) -> None:
+        if self.extractor is None and self.encoder is None:
+            raise ValueError("an identity embedder without both of its components embeds nothing")
         if self.extractor is None or self.encoder is None:
-            if self.extractor is self.encoder:
-                raise ValueError("an identity embedder without both of its components embeds nothing")
-        elif self.extractor.prompt_width != self.encoder.prompt_width:
+            return
+        if self.extractor.prompt_width != self.encoder.prompt_width:
             raise ValueError(
                 f"one prompt width, not two: {self.extractor.prompt_width} and {self.encoder.prompt_width}"
             )

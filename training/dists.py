@@ -11,7 +11,7 @@ from models.foreign_weights import read_weights
 from training.imagenet_backbone import ImageNetBackbone, wheel_file
 
 #: Channels of the picture itself and of the five VGG16 stages.
-CHANNELS = (3, 64, 128, 256, 512, 512)
+CHANNELS = [3, 64, 128, 256, 512, 512]
 STABLE = 1e-6
 
 

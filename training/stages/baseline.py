@@ -16,7 +16,7 @@ from models.honestface import HonestFace, HonestFaceConfig
 from models.lora import adapter_state, add_adapters, merge_lora
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder
 from models.profiles import PROFILES
-from training.adversary import LatentAdversarialConfig, restoration_adversary, restoration_cases
+from training.adversary import Adversary, LatentAdversarialConfig, restoration_adversary, restoration_cases
 from training.components import load_component, save_components
 from training.faces import load_faces
 from training.images import psnr, sheet
@@ -59,6 +59,9 @@ class BaselineConfig(LatentAdversarialConfig):
 
 class BaselineStage(Stage):
     """L1 on latents (in the autoencoder's own units) and on decoded squares, VGG16 features on part of these."""
+
+    network: HonestFace
+    adversary: Adversary | None = None
 
     def __init__(self, config: BaselineConfig) -> None:
         self.config = config

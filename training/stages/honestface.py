@@ -19,7 +19,7 @@ from models.identity_network import EmbeddedIdentityEncoder, IdentityNetwork, Id
 from models.landmark_network import HeatmapLandmarkDetector, LandmarkNetwork, LandmarkNetworkConfig
 from models.profiles import PROFILES
 from models.references import References
-from training.adversary import restoration_adversary, restoration_cases
+from training.adversary import Adversary, restoration_adversary, restoration_cases
 from training.components import load_component, save_components
 from training.faces import load_faces
 from training.identity_loss import identity_loss
@@ -85,6 +85,8 @@ class HonestFaceStageConfig(BaselineConfig):
 class HonestFaceStage(Stage):
     """The baseline's losses and MFA (Eq. 13) on squares, and every `face_every` steps Eq. 8 on whole faces."""
 
+    network: HonestFace
+    adversary: Adversary | None = None
     landmark_detector: LandmarkDetector
     identity_encoder: IdentityEncoder
 

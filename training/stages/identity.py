@@ -52,6 +52,8 @@ class DescribedDataset(Dataset[Batch]):
 class IdentityStage(Stage):
     """1 - cosine to the teacher's embedding, and the same cosines between the people of a batch."""
 
+    network: IdentityNetwork
+
     def __init__(self, config: IdentityConfig) -> None:
         self.config = config
         self.network = IdentityNetwork(IdentityNetworkConfig())

@@ -53,6 +53,8 @@ class ViewDataset(Dataset[Batch]):
 class LandmarksStage(Stage):
     """Cross-entropy to Gaussian heatmaps, and L1 of the expected positions."""
 
+    network: LandmarkNetwork
+
     def __init__(self, config: LandmarksConfig) -> None:
         self.config = config
         self.network = LandmarkNetwork(LandmarkNetworkConfig())

@@ -48,6 +48,8 @@ class CropDataset(Dataset[Batch]):
 class VAEStage(Stage):
     """Starts from the best linear transform; L1 and shallow VGG16 features."""
 
+    network: PixelUnshuffleAutoencoder
+
     def __init__(self, config: VAEConfig) -> None:
         self.config = config
         self.network = PixelUnshuffleAutoencoder(PixelUnshuffleAutoencoderConfig())

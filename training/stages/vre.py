@@ -111,6 +111,9 @@ class VREStage(Stage):
     """L1, perceptual, adversarial and codebook losses of both dictionaries; from `association_from` on the association
     as well."""
 
+    network: DictionaryPair
+    adversary: Adversary | None = None
+
     def __init__(self, config: VREStageConfig) -> None:
         self.config = config
         self.network = DictionaryPair(PROFILES[config.profile].vre, config.decoder_blocks)
