@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.bundle import load_exactly, read_manifest
@@ -55,7 +56,7 @@ class HonestFaceStageConfig(BaselineConfig):
     identity: Path | None = None
     face_tools: Path | None = None
     """A bundle whose landmark and identity networks to use (FAN and ArcFace, say) instead of those two files."""
-    lora_rank: int = 16
+    lora_rank: int = Field(16, ge=1)
     eye_features: Path | None = None
     """VGG16 as torchvision names it, for the facial feature extractor's first layers, which then stay as they are."""
     ffe: bool = True

@@ -49,7 +49,7 @@ class Workshop:
 
     def honestface(self) -> HonestFaceStageConfig:
         return HonestFaceStageConfig(
-            **self.baseline().model_dump(exclude={"run"}),
+            **self.baseline().model_dump(exclude={"run", "lora_rank"}),
             run=self.runs / "honestface",
             baseline=self.runs / "baseline",
             landmarks=self.runs / "landmarks.safetensors",
