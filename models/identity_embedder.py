@@ -12,12 +12,16 @@ from models.references import References
 
 @dataclass(frozen=True)
 class IdentityEmbedderConfig:
-    """The two parallel components; both make tokens of one prompt width."""
+    """The two parallel components; both make tokens of one prompt width. Either may be left out (Table 3c)."""
 
-    extractor: FacialFeatureExtractorConfig = field(default_factory=FacialFeatureExtractorConfig)
-    encoder: FaceIdentityEncoderConfig = field(default_factory=FaceIdentityEncoderConfig)
+    extractor: FacialFeatureExtractorConfig | None = field(default_factory=FacialFeatureExtractorConfig)
+    encoder: FaceIdentityEncoderConfig | None = field(default_factory=FaceIdentityEncoderConfig)
 
     def __post_init__(self) -> None:
+        if self.extractor is None and self.encoder is None:
+            raise ValueError("an identity embedder without both of its components embeds nothing")
+        if self.extractor is None or self.encoder is None:
+            return
         if self.extractor.prompt_width != self.encoder.prompt_width:
             raise ValueError(
                 f"one prompt width, not two: {self.extractor.prompt_width} and {self.encoder.prompt_width}"
@@ -40,13 +44,14 @@ class IdentityEmbedder(nn.Module):
     def __init__(self, config: IdentityEmbedderConfig) -> None:
         super().__init__()
         self.config = config
-        self.facial_feature_extractor = FacialFeatureExtractor(config.extractor)
-        self.face_identity_encoder = FaceIdentityEncoder(config.encoder)
+        self.facial_feature_extractor = FacialFeatureExtractor(config.extractor) if config.extractor else None
+        self.face_identity_encoder = FaceIdentityEncoder(config.encoder) if config.encoder else None
 
     @property
     def tokens(self) -> int:
         """n1 + n2."""
-        return self.facial_feature_extractor.tokens + self.config.encoder.tokens
+        extractor, encoder = self.facial_feature_extractor, self.config.encoder
+        return (extractor.tokens if extractor else 0) + (encoder.tokens if encoder else 0)
 
     def forward(self, landmarks: Tensor, references: References) -> IdentityPrompt:
         """Tokens of images with landmarks `[B, 68, 2]` in pixels from their references; no device sync."""
@@ -54,7 +59,11 @@ class IdentityEmbedder(nn.Module):
         present = optimal >= 0
         # An image without references borrows row 0, so that shapes need not be read back; its tokens are dropped below.
         rows = optimal.clamp(min=0)
-        facial = self.facial_feature_extractor(references.images[rows], references.landmarks[rows])
-        identity = self.face_identity_encoder(references.identity, references.owner, references.batch)
-        tokens = torch.cat([facial, identity.to(facial.dtype)], 1)
+        parts = []
+        if self.facial_feature_extractor is not None:
+            parts.append(self.facial_feature_extractor(references.images[rows], references.landmarks[rows]))
+        if self.face_identity_encoder is not None:
+            identity = self.face_identity_encoder(references.identity, references.owner, references.batch)
+            parts.append(identity.to(parts[0].dtype) if parts else identity)
+        tokens = torch.cat(parts, 1)
         return IdentityPrompt(torch.where(present[:, None, None], tokens, 0.0), present, optimal)

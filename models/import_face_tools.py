@@ -29,10 +29,11 @@ def import_arcface(weights: Path, bundle: Path, matching_angle: float = 73.7) ->
     state = _plain(read_weights(weights))
     config = iresnet_config_for(state, str(weights))
     embedder = manifest.generator.identity_embedder
-    if embedder is not None and embedder.encoder.identity_width != config.width:
+    encoder = embedder.encoder if embedder else None
+    if encoder is not None and encoder.identity_width != config.width:
         raise WeightsError(
             f"{weights} makes embeddings of width {config.width}; the bundle's generator was trained on another "
-            f"identity network, of width {embedder.encoder.identity_width}"
+            f"identity network, of width {encoder.identity_width}"
         )
     network = _filled(IResNet(config), state, weights)
     tools = dataclasses.replace(manifest.face_tools, identity=config)

@@ -63,6 +63,7 @@ def components(config: HonestFaceConfig, references: int = 4) -> list[Component]
         picture = torch.empty(1, 3, 512, 512)
         parts = [*_autoencoder(model), *_unet(model, picture), *_embedder(model, picture)]
         if config.identity_embedder is not None:
+            assert config.identity_embedder.encoder is not None  # only ablations lack it
             parts += _identity(model, config.identity_embedder.encoder.identity_width, references)
         if config.reference_adapter is not None:
             parts.append(_adapter(model))
@@ -131,6 +132,7 @@ def _identity(model: HonestFace, width: int, references: int) -> list[Component]
     network = network.eval()
     name = "iResNet-100" if width == 512 else "identity network"
     encoder = measure([network], lambda: network(crop)).times(references)
+    assert embedder.config.extractor is not None
     side = embedder.config.extractor.patch_size
     shallow = VGG16(last=2)
     eyes = measure([shallow], lambda: shallow(torch.empty(2, 3, side, side)))

@@ -142,13 +142,18 @@ class VisualRepresentationEmbedder(nn.Module):
         """The dictionary's codes `[codebook_size, embedding_width]`."""
         return self.quantize.embedding.weight
 
-    def prepare(self, lq: Tensor) -> Tensor:
-        """Resize to `image_size` (area average when shrinking, bilinear when enlarging) and normalise."""
+    def resize(self, lq: Tensor) -> Tensor:
+        """To `image_size`: area average when shrinking, bilinear when enlarging."""
         size = (self.config.image_size, self.config.image_size)
         if lq.shape[-2] > size[0] or lq.shape[-1] > size[1]:
             lq = F.interpolate(lq, size, mode="area")
         elif lq.shape[-2:] != size:
             lq = F.interpolate(lq, size, mode="bilinear", align_corners=False)
+        return lq
+
+    def prepare(self, lq: Tensor) -> Tensor:
+        """What the encoder sees: resized and normalised."""
+        lq = self.resize(lq)
         return (lq - 0.5) / 0.5 if self.config.double_normalisation else lq
 
     def encode(self, lq: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ faces wait, by which the number of replicas is chosen.
 
 import asyncio
 import math
-import os
 import signal
 import socket
 import threading
@@ -21,6 +20,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.errors import HonestFaceError
+from models.runtime import usable_cores
 from service.app import create_app
 from service.engine import Engine, load_engine
 from service.logs import configure, event
@@ -54,7 +54,7 @@ class Scaling(BaseModel):
 
     @property
     def cpus_a_replica(self) -> int:
-        return self.cpus or max(1, (os.cpu_count() or 1) // self.max_replicas)
+        return self.cpus or max(1, usable_cores() // self.max_replicas)
 
 
 class Replica:

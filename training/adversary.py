@@ -1,5 +1,6 @@
-"""The discriminators that a restoration stage trains against, in latents (the paper's) and in decoded pixels (ours)."""
+"""The discriminators that a stage trains against: the paper's in latents, and ours in decoded pixels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,81 +12,60 @@ from models.honestface import HonestFace
 from training.adversarial_loss import AdversarialLoss, discriminator_loss, generator_loss, r1_penalty
 from training.latent_discriminator import LatentDiscriminator
 from training.patch_discriminator import PatchDiscriminator
-from training.stage import TrainingConfig
+from training.stage import Opponent, TrainingConfig
 
 
 class AdversarialConfig(TrainingConfig):
-    """A weight of 0 leaves that discriminator out. The paper has the latent one alone and states no weight."""
+    """A weight of 0 leaves that discriminator out."""
 
-    latent_gan_weight: float = 0.0
-    latent_gan_rank: int = 16
-    """LoRA's rank on the discriminator's UNet; 0 trains all of it."""
     pixel_gan_weight: float = 0.0
     pixel_gan_width: int = 32
     gan_loss: AdversarialLoss = "non-saturating"
     gan_from: int = 0
     """The step from which the generator is trained against the discriminators, which learn from the first step on."""
     gan_r1: float = 0.0
-    """Weight of R1 on both discriminators; it is taken every `gan_r1_every` steps, for as many."""
+    """Weight of R1 on all discriminators; it is taken every `gan_r1_every` steps, for as many."""
     gan_r1_every: int = 8
 
 
-def adversarial(config: AdversarialConfig) -> bool:
-    """Whether any discriminator has a weight."""
-    return bool(config.latent_gan_weight or config.pixel_gan_weight)
+class LatentAdversarialConfig(AdversarialConfig):
+    """The paper has the latent discriminator alone and states no weight."""
+
+    latent_gan_weight: float = 0.0
+    latent_gan_rank: int = 16
+    """LoRA's rank on the discriminator's UNet; 0 trains all of it."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Case:
-    """What a discriminator is to tell apart; `about` is what else it is told."""
+class Case:
+    """What a discriminator is to tell apart, `[B, ...]` each; `about` is what else it is told."""
 
     restored: Tensor
     real: Tensor
     about: tuple[Any, ...] = ()
 
 
-class Adversary(nn.Module):
-    """Both discriminators. `judge` gives the generator's losses and keeps what it saw; `losses` are their own on that.
+class Adversary(Opponent):
+    """Discriminators by name. `judge` gives the generator's losses and keeps the cases; `losses` are their own."""
 
-    The generator's UNet is copied as it is now: build this before LoRA is put on it. `unet` is another UNet to take
-    instead, of the same latents and prompts.
-    """
-
-    def __init__(self, config: AdversarialConfig, generator: HonestFace, unet: Any = None) -> None:
+    def __init__(
+        self, discriminators: Mapping[str, nn.Module], weights: Mapping[str, float], config: AdversarialConfig
+    ) -> None:
         super().__init__()
-        self.config = config
-        if config.latent_gan_weight:
-            self.latent = LatentDiscriminator(
-                generator.unet if unet is None else unet,
-                generator.diffusion,
-                config.latent_gan_rank,
-                generator.position_map if unet is None else None,
-            )
-        if config.pixel_gan_weight:
-            self.pixel = PatchDiscriminator(config.pixel_gan_width)
-        self._cases: dict[str, _Case] = {}
+        for name, discriminator in discriminators.items():
+            self.add_module(name, discriminator)
+        self.weights, self.config = dict(weights), config
+        self._cases: dict[str, Case] = {}
 
-    def judge(
-        self,
-        restored: Tensor,
-        target: Tensor,
-        prompt: Tensor,
-        decoded: Tensor,
-        square: Tensor,
-        step: int,
-        corner: tuple[int, int] = (0, 0),
-    ) -> dict[str, Tensor]:
-        """Weighted L_G of restored latents at a corner of the face (truth: `target`), and of a decoded picture (truth:
-        `square`)."""
-        cases = {"latent": _Case(restored, target, (prompt.detach().float(), corner)), "pixel": _Case(decoded, square)}
-        weights = {"latent": self.config.latent_gan_weight, "pixel": self.config.pixel_gan_weight}
+    def judge(self, cases: Mapping[str, Case], step: int) -> dict[str, Tensor]:
+        """Weighted L_G for each discriminator that has a case; gradients go to what was restored alone."""
         losses: dict[str, Tensor] = {}
         for name, discriminator in self.named_children():
             case = cases[name]
-            self._cases[name] = _Case(case.restored.detach().float(), case.real.detach().float(), case.about)
+            self._cases[name] = Case(case.restored.detach().float(), case.real.detach().float(), case.about)
             if step >= self.config.gan_from:
                 scores = discriminator(case.restored, *case.about)
-                losses[f"{name}_gan"] = weights[name] * generator_loss(scores, self.config.gan_loss)
+                losses[f"{name}_gan"] = self.weights[name] * generator_loss(scores, self.config.gan_loss)
         return losses
 
     def losses(self, step: int) -> dict[str, Tensor]:
@@ -100,8 +80,34 @@ class Adversary(nn.Module):
         return losses
 
     @staticmethod
-    def _r1(discriminator: nn.Module, case: _Case) -> Tensor:
+    def _r1(discriminator: nn.Module, case: Case) -> Tensor:
         """In float32 and with the one attention kernel that can be differentiated twice."""
         with torch.autocast(case.real.device.type, enabled=False), sdpa_kernel(SDPBackend.MATH):
-            real = case.real.float().requires_grad_()
+            real = case.real.requires_grad_()
             return r1_penalty(discriminator(real, *case.about), real)
+
+
+def restoration_adversary(
+    config: LatentAdversarialConfig, generator: HonestFace, unet: nn.Module | None = None
+) -> Adversary | None:
+    """The opponents of a generator, `latent` and `pixel`, or None where the settings give neither a weight.
+
+    The latent one copies the generator's UNet as it is now, so build it before LoRA is put on that; or it copies
+    `unet`, another one of the same latents and prompts.
+    """
+    discriminators: dict[str, nn.Module] = {}
+    if config.latent_gan_weight:
+        positions = generator.position_map if unet is None else None
+        source = generator.unet if unet is None else unet
+        discriminators["latent"] = LatentDiscriminator(source, generator.diffusion, config.latent_gan_rank, positions)
+    if config.pixel_gan_weight:
+        discriminators["pixel"] = PatchDiscriminator(config.pixel_gan_width)
+    weights = {"latent": config.latent_gan_weight, "pixel": config.pixel_gan_weight}
+    return Adversary(discriminators, weights, config) if discriminators else None
+
+
+def restoration_cases(
+    latents: tuple[Tensor, Tensor], prompt: Tensor, corner: tuple[int, int], pixels: tuple[Tensor, Tensor]
+) -> dict[str, Case]:
+    """Restored and true latents, which lie at a corner of the face and were made under a prompt; pixels likewise."""
+    return {"latent": Case(*latents, (prompt.detach().float(), corner)), "pixel": Case(*pixels)}

@@ -59,9 +59,15 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Part of the data.")] = "val",
     count: Annotated[int, typer.Option(help="At most this many faces.")] = 1000,
     vgg16: Annotated[Path | None, typer.Option(help="VGG16 features (Caffe order) for the feature distance.")] = None,
+    lpips: Annotated[Path | None, typer.Option(help="torchvision's AlexNet state dict, for LPIPS.")] = None,
+    dists: Annotated[Path | None, typer.Option(help="torchvision's VGG16 state dict, for DISTS.")] = None,
+    pyiqa: Annotated[
+        bool, typer.Option("--pyiqa", help="CLIP-IQA, MANIQA, MUSIQ, FID and MS-SWD; downloads their weights.")
+    ] = False,
     color_fix: Annotated[str, typer.Option(help="none, wavelet or adain.")] = "wavelet",
+    device: Annotated[str, typer.Option(help="Where the generator runs: cpu, cuda, cuda:1, ...")] = "cpu",
 ) -> None:
-    """Measure a bundle on held-out faces: input, blind, with references, with a wrong person's references."""
+    """Measure a bundle on held-out faces: input, Lanczos, blind, with references, with a wrong person's references."""
     from typing import cast, get_args
 
     from models.bundle import load_bundle
@@ -71,17 +77,78 @@ def evaluate(
     from training.evaluation import evaluate as measure
     from training.evaluation import save_sheet
     from training.faces import load_faces
+    from training.metrics import MetricFiles
 
     if preset not in PRESETS:
         raise HonestFaceError(f"--preset is one of {', '.join(PRESETS)}, not {preset}")
     if color_fix not in get_args(ColourFix):
         raise HonestFaceError(f"--color-fix is one of {', '.join(get_args(ColourFix))}, not {color_fix}")
-    found = measure(load_bundle(bundle), load_faces(data, split), preset, count, vgg16, cast(ColourFix, color_fix))
+    files = MetricFiles(vgg16, lpips, dists, pyiqa)
+    loaded = load_bundle(bundle, device)
+    found = measure(loaded, load_faces(data, split), preset, count, files, cast(ColourFix, color_fix), device)
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{preset}.md").write_text(found.markdown() + "\n")
     (out / f"{preset}.csv").write_text(found.csv())
     save_sheet(found.sheet, out / f"{preset}.png")
     typer.echo(found.markdown())
+
+
+@app.command()
+def label_faces(
+    data: Annotated[Path, typer.Option(help="Folder of aligned faces without labels.npz.")],
+    bundle: Annotated[Path | None, typer.Option(help="Whose landmark network; the embedded bundle by default.")] = None,
+) -> None:
+    """Find the 68 landmarks of every face of a folder: references need them."""
+    from models.bundle import load_bundle
+    from training.label_faces import label_faces as label
+
+    typer.echo(f"{data / 'labels.npz'}: {label(data, load_bundle(bundle).analyzer)} faces")
+
+
+@app.command()
+def degrade_sheet(
+    data: Annotated[Path, typer.Option(help="Folder of aligned faces (training.faces.load_faces).")],
+    out: Annotated[Path, typer.Option(help="The picture to write.")],
+    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2 or wide.")] = "vqfr-v2",
+    split: Annotated[str, typer.Option(help="Part of the data.")] = "train",
+    count: Annotated[int, typer.Option(min=1, help="Faces, one a row.")] = 6,
+    draws: Annotated[int, typer.Option(min=1, help="Degradations of each.")] = 6,
+    seed: Annotated[int, typer.Option(help="Another seed, other draws.")] = 0,
+) -> None:
+    """A picture sheet to see what a degradation preset does: the face, then some draws."""
+    import numpy as np
+
+    from models.errors import HonestFaceError
+    from training.degradation import PRESETS, degrade
+    from training.evaluation import save_sheet
+    from training.faces import load_faces
+    from training.restoration_data import aligned_face
+
+    if preset not in PRESETS:
+        raise HonestFaceError(f"--preset is one of {', '.join(PRESETS)}, not {preset}")
+    faces = load_faces(data, split)
+    rows = []
+    for place, index in enumerate(faces.targets[:: max(1, len(faces.targets) // count)][:count]):
+        face, _ = aligned_face(faces, index)
+        rngs = [np.random.default_rng((seed, place, draw)) for draw in range(draws)]
+        rows.append([face, *(degrade(face, PRESETS[preset], rng) for rng in rngs)])
+    save_sheet(rows, out)
+    typer.echo(f"{out}: {len(rows)} faces, {draws} draws of {preset} each")
+
+
+@app.command()
+def pack_data(
+    data: Annotated[Path, typer.Option(help="Folder of aligned faces (training.faces.load_faces).")],
+    out: Annotated[Path, typer.Option(help="New folder for the smaller copy.")],
+    megabytes: Annotated[float, typer.Option(help="At most so much altogether (1 MB = 10^6 bytes).")] = 60.0,
+) -> None:
+    """Copy as many people of a face folder as fit, pictures as they are, for a machine that takes little along."""
+    from training.packed_data import pack_data as write
+
+    kept = write(data, out, megabytes)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    people = len({file.identity for file in kept})
+    typer.echo(f"{out}: {len(kept)} pictures of {people} people, {size / 1e6:.1f} MB")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -52,10 +53,17 @@ PRESETS = {
 }
 
 
-def degrade(picture: Pixels, preset: Degradation, rng: np.random.Generator, scale: float = 1.0) -> Pixels:
+def degrade(
+    picture: Pixels,
+    preset: Degradation,
+    rng: np.random.Generator,
+    scale: float = 1.0,
+    enlarge: Literal["bilinear", "lanczos"] = "bilinear",
+) -> Pixels:
     """A low-quality version of an RGB picture `[H, W, 3]`, of the same size.
 
-    `scale` is the picture's size over the 512 px that the preset's blur and downsampling are meant for.
+    `scale` is the picture's size over the 512 px that the preset's blur and downsampling are meant for. VQFR enlarges
+    the small picture bilinearly; by Lanczos it is a baseline to compare with.
     """
     if rng.random() < preset.clean:
         return picture
@@ -74,6 +82,9 @@ def degrade(picture: Pixels, preset: Degradation, rng: np.random.Generator, scal
         image = (image + rng.uniform(0.3, 1.2) * (image - blur(image, gaussian_kernel(1.0, 1.0, 0.0)))).clamp(0, 1)
     if rng.random() < preset.second_jpeg:
         image = jpeg(image, rng.uniform(*preset.jpeg))
+    if enlarge == "lanczos":
+        small_picture = Image.fromarray((image[0] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
+        return np.asarray(small_picture.resize((width, height), Image.Resampling.LANCZOS))
     image = F.interpolate(image, (height, width), mode="bilinear", align_corners=False)
     out: Pixels = (image[0] * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     return out

@@ -11,7 +11,7 @@ from models.foreign_weights import read_weights
 from training.imagenet_backbone import ImageNetBackbone, wheel_file
 
 #: Channels of the picture itself and of the five VGG16 stages.
-CHANNELS = (3, 64, 128, 256, 512, 512)
+CHANNELS = [3, 64, 128, 256, 512, 512]
 STABLE = 1e-6
 
 
@@ -59,7 +59,13 @@ class DISTS(nn.Module):
         with torch.no_grad():
             targets = self._stages(truth)
         similarity = restored.new_zeros((), dtype=torch.float32)
-        parts = zip(self._stages(restored), targets, self.alpha.split(CHANNELS), self.beta.split(CHANNELS), strict=True)
+        parts = zip(
+            self._stages(restored),
+            targets,
+            torch.split(self.alpha, CHANNELS),
+            torch.split(self.beta, CHANNELS),
+            strict=True,
+        )
         for x, y, alpha, beta in parts:
             x_mean, y_mean = x.mean((2, 3)), y.mean((2, 3))
             texture = (2 * x_mean * y_mean + STABLE) / (x_mean.square() + y_mean.square() + STABLE)

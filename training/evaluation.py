@@ -1,18 +1,15 @@
-"""Figures on held-out faces: the input, the blind model, with references, and with a wrong person's references."""
+"""Figures on held-out faces: the input, Lanczos, the blind model, with references, with a wrong person's references."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.metrics import structural_similarity
-from torch import Tensor
 
-from models.affine_landmark_distance import EYES, MOUTH, affine_landmark_distance
 from models.aligned_face import to_network, whole_picture
 from models.bundle import Bundle
 from models.colour_fix import ColourFix
@@ -23,19 +20,20 @@ from models.picture import Picture
 from models.references import Reference
 from training.degradation import PRESETS, degrade
 from training.faces import Faces
-from training.feature_distance import VGG16FeatureDistance
-from training.images import psnr, to_picture
+from training.images import to_picture
+from training.metrics import Figures, MetricFiles, Metrics
 from training.restoration_data import aligned_face
 
 Pixels = NDArray[np.uint8]
-ROWS = ("input", "blind", "references", "wrong references")
+ROWS = ("input", "lanczos", "blind", "references", "wrong references")
 
 
 @dataclass
 class Evaluation:
-    """Mean figures `row -> column -> value`, shares of references flagged as somebody else, pictures to look at."""
+    """Mean figures `row -> column -> value` (None: not measured), shares of references flagged as somebody else,
+    pictures to look at."""
 
-    figures: dict[str, dict[str, float]]
+    figures: dict[str, Figures]
     flagged_right: float
     flagged_wrong: float
     undecided: float
@@ -43,57 +41,78 @@ class Evaluation:
     sheet: list[list[Pixels]] = field(default_factory=list)
 
     def markdown(self) -> str:
-        """The table, and the flags in a line below it."""
-        columns = list(self.figures["input"])
+        """The table of what was measured, and in lines below it what was not, and the flags."""
+        columns = [name for name, value in self.figures["input"].items() if value is not None]
+        missing = [name for name, value in self.figures["input"].items() if value is None]
         lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
         for row, values in self.figures.items():
             lines.append(f"| {row} | " + " | ".join(f"{values[column]:.3f}" for column in columns) + " |")
-        flags = (
+        if missing:
+            lines.append(f"\nNot measured: {', '.join(missing)}.")
+        lines.append(
             f"\n{self.faces} faces with references. Flagged as another person: {self.flagged_right:.1%} of right, "
             f"{self.flagged_wrong:.1%} of wrong references; left open: {self.undecided:.1%}."
         )
-        return "\n".join(lines) + "\n" + flags
+        return "\n".join(lines)
 
     def csv(self) -> str:
         columns = list(self.figures["input"])
-        rows = [",".join([row, *(f"{values[c]:.6g}" for c in columns)]) for row, values in self.figures.items()]
-        return "\n".join([",".join(["row", *columns]), *rows]) + "\n"
+        rows = [
+            [row, *("not measured" if v is None else f"{v:.6g}" for v in f.values())] for row, f in self.figures.items()
+        ]
+        return "\n".join(",".join(line) for line in [["row", *columns], *rows]) + "\n"
 
 
 def evaluate(
-    bundle: Bundle, faces: Faces, preset: str, count: int, vgg16: Path | None, color_fix: ColourFix = "wavelet"
+    bundle: Bundle,
+    faces: Faces,
+    preset: str,
+    count: int,
+    files: MetricFiles,
+    color_fix: ColourFix = "wavelet",
+    device: torch.device | str = "cpu",
 ) -> Evaluation:
     """Restore up to `count` faces of people with other pictures; a face's place in the list seeds its degradation."""
-    restorer = FaceRestorer(bundle.generator, bundle.analyzer)
-    features = VGG16FeatureDistance(vgg16, layers=(2, 7, 14)) if vgg16 else None
+    restorer = FaceRestorer(bundle.generator, bundle.analyzer, device)
+    metrics = Metrics(bundle.analyzer, files, device)
     targets = [index for index in faces.targets if faces.others(index)][:count]
-    sums: dict[str, list[dict[str, float]]] = {row: [] for row in ROWS}
+    sums: dict[str, list[Figures]] = {row: [] for row in ROWS}
     right: list[bool | None] = []
     wrong: list[bool | None] = []
     sheet = []
     options = Options(faces="aligned", color_fix=color_fix, diagnostics="none")
-    for place, index in enumerate(targets):
-        truth, marks = aligned_face(faces, index)
-        lq = degrade(truth, PRESETS[preset], np.random.default_rng((7, place)))
-        own = [_reference(bundle, faces, other) for other in faces.others(index)[:2]]
-        others = [_reference(bundle, faces, _stranger(faces, targets, place))]
-        picture = Picture(lq)
-        prepared = Prepared(picture, (whole_picture(bundle.analyzer, lq),))
-        results = {"input": lq}
-        for row, references in (("blind", []), ("references", own), ("wrong references", others)):
-            jobs = (FaceJob(prepared.faces[0], tuple(references)),)
-            crop = restorer.finish(prepared, jobs, restorer.generate(jobs), options).faces[0].crop
-            results[row] = crop
-            if references:
-                report = honesty_report(bundle.analyzer, prepared.faces[0], crop, references)
-                flags = [reference.wrong_person for reference in report.references]
-                (right if row == "references" else wrong).extend(flags)
-        for row, crop in results.items():
-            sums[row].append(_figures(bundle, crop, truth, torch.from_numpy(marks), features))
-        if place < 8:
-            shown = to_picture(own[0].image)
-            sheet.append([results["input"], results["blind"], results["references"], shown, truth])
-    means = {row: {k: float(np.mean([v[k] for v in values])) for k in values[0]} for row, values in sums.items()}
+    with TemporaryDirectory() as temporary:
+        pictures = Path(temporary)
+        for place, index in enumerate(targets):
+            truth, marks = aligned_face(faces, index)
+            lq, lanczos = (
+                degrade(truth, PRESETS[preset], np.random.default_rng((7, place)), enlarge=enlarge)
+                for enlarge in ("bilinear", "lanczos")
+            )
+            own = [_reference(bundle, faces, other) for other in faces.others(index)[:2]]
+            others = [_reference(bundle, faces, _stranger(faces, targets, place))]
+            prepared = Prepared(Picture(lq), (whole_picture(bundle.analyzer, lq),))
+            results = {"input": lq, "lanczos": lanczos}
+            for row, references in (("blind", []), ("references", own), ("wrong references", others)):
+                jobs = (FaceJob(prepared.faces[0], tuple(references)),)
+                crop = restorer.finish(prepared, jobs, restorer.generate(jobs), options).faces[0].crop
+                results[row] = crop
+                if references:
+                    report = honesty_report(bundle.analyzer, prepared.faces[0], crop, references)
+                    flags = [reference.wrong_person for reference in report.references]
+                    (right if row == "references" else wrong).extend(flags)
+            for row, crop in results.items():
+                sums[row].append(metrics.figures(crop, truth, torch.from_numpy(marks)))
+            if files.pyiqa:  # FID compares folders
+                for row, crop in (*results.items(), ("truth", truth)):
+                    (pictures / row).mkdir(exist_ok=True)
+                    Image.fromarray(crop).save(pictures / row / f"{place:05d}.png")
+            if place < 8:
+                shown = to_picture(own[0].image)
+                sheet.append([results["input"], results["blind"], results["references"], shown, truth])
+        means = {row: _means(values) for row, values in sums.items()}
+        for row, figures in means.items():
+            figures["FID"] = metrics.fid(pictures / row, pictures / "truth")
     decided = [flag for flag in (*right, *wrong) if flag is not None]
     return Evaluation(
         figures=means,
@@ -103,6 +122,15 @@ def evaluate(
         faces=len(targets),
         sheet=sheet,
     )
+
+
+def _means(values: Sequence[Figures]) -> Figures:
+    """The mean of each column; None stays None."""
+    columns = {name: [figures[name] for figures in values] for name in values[0]}
+    return {
+        name: None if column[0] is None else float(np.mean([x for x in column if x is not None]))
+        for name, column in columns.items()
+    }
 
 
 def save_sheet(rows: Sequence[Sequence[Pixels]], path: Path, side: int = 256) -> None:
@@ -122,27 +150,6 @@ def _stranger(faces: Faces, targets: Sequence[int], place: int) -> int:
         if faces.files[other].identity != faces.files[targets[place]].identity:
             return other
     raise PictureError("wrong references need pictures of at least two people")
-
-
-@torch.inference_mode()
-def _figures(
-    bundle: Bundle, crop: Pixels, truth: Pixels, marks: Tensor, features: VGG16FeatureDistance | None
-) -> dict[str, float]:
-    restored, target = to_network([crop]), to_network([truth])
-    found = bundle.analyzer.landmark_detector.landmarks(restored).points[0].double()
-    encoder = bundle.analyzer.identity_encoder
-    cosine = float((encoder.embed(restored) * encoder.embed(target)).sum().clamp(-1, 1))
-    figures = {
-        "PSNR": float(psnr(restored, target)[0]),
-        "SSIM": float(structural_similarity(crop, truth, channel_axis=2)),  # type: ignore[no-untyped-call]
-        "Deg. (embedded)": math.degrees(math.acos(cosine)),
-        "L2-LD (68)": float((found - marks).norm(dim=-1).mean()),
-        "ALD-e": float(affine_landmark_distance(found[list(EYES)], marks.double()[list(EYES)])),
-        "ALD-m": float(affine_landmark_distance(found[list(MOUTH)], marks.double()[list(MOUTH)])),
-    }
-    if features is not None:
-        figures["VGG16 features"] = float(features(restored, target))
-    return figures
 
 
 @torch.inference_mode()

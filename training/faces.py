@@ -1,6 +1,7 @@
 """Aligned face photographs on disk: a CSV index or a folder per identity, kept decoded in memory."""
 
 import csv
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,33 +64,36 @@ class Faces:
             self._enlarged[index] = np.asarray(Image.fromarray(picture).resize((512, 512), Image.Resampling.BICUBIC))
         return self._enlarged[index]
 
+    def forget(self) -> None:
+        """Free the decoded pictures."""
+        self._pixels.clear()
+        self._enlarged.clear()
+
     def others(self, index: int) -> list[int]:
         """Other photographs of the same person."""
         return [i for i in self.of_identity[self.files[index].identity] if i != index]
 
 
-def load_faces(root: Path, split: str) -> Faces:
+def load_faces(root: Path, split: str, held_out_people: int | None = None) -> Faces:
     """Faces of `split` below `root`.
 
     Either `root/index.csv` lists them (file, identity, split, hq), with an optional `labels.npz` beside it (files,
-    landmarks, sface), or there is a folder per identity and every tenth identity is `val`.
+    landmarks, sface), or there is a folder per identity, in the order of their names (numbers as numbers), of which the
+    first `held_out_people` are `val`, or else every tenth; then too `labels.npz` may stand beside them.
     """
+    return Faces([file for file in all_files(root, held_out_people) if file.split == split])
+
+
+def all_files(root: Path, held_out_people: int | None = None) -> list[FaceFile]:
+    """The faces of all splits below `root`: see `load_faces`."""
     if not root.is_dir():
         raise PictureError(f"{root} is no folder of face pictures")
     index = root / "index.csv"
-    files = _from_csv(root, index) if index.exists() else _from_folders(root)
-    return Faces([file for file in files if file.split == split])
+    return _from_csv(root, index) if index.exists() else _from_folders(root, held_out_people)
 
 
 def _from_csv(root: Path, index: Path) -> list[FaceFile]:
-    labels = root / "labels.npz"
-    landmarks: dict[str, NDArray[np.float32]] = {}
-    descriptors: dict[str, NDArray[np.float32]] = {}
-    if labels.exists():
-        with np.load(labels, allow_pickle=False) as data:
-            names = [str(name) for name in data["files"]]
-            landmarks = dict(zip(names, data["landmarks"].astype(np.float32), strict=True))
-            descriptors = dict(zip(names, data["sface"].astype(np.float32), strict=True))
+    landmarks, descriptors = _all_labels(root)
     with index.open(newline="") as stream:
         return [
             FaceFile(
@@ -104,14 +108,35 @@ def _from_csv(root: Path, index: Path) -> list[FaceFile]:
         ]
 
 
-def _from_folders(root: Path) -> list[FaceFile]:
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
-    return [
-        FaceFile(path, folder.name, "val" if number % 10 == 0 else "train", True, None, None)
-        for number, folder in enumerate(folders)
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in PICTURE_SUFFIXES
-    ]
+def _from_folders(root: Path, held_out_people: int | None) -> list[FaceFile]:
+    landmarks, descriptors = _all_labels(root)
+    folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: _numbers_in_order(path.name))
+    found = []
+    for number, folder in enumerate(folders):
+        held_out = number % 10 == 0 if held_out_people is None else number < held_out_people
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in PICTURE_SUFFIXES:
+                name = path.relative_to(root).as_posix()
+                marks, descriptor = landmarks.get(name), descriptors.get(name)
+                found.append(FaceFile(path, folder.name, "val" if held_out else "train", True, marks, descriptor))
+    return found
+
+
+def _numbers_in_order(name: str) -> list[tuple[bool, int, str]]:
+    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _all_labels(root: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+    """Landmarks and descriptors by file, as far as `root/labels.npz` has them."""
+    if not (root / "labels.npz").exists():
+        return {}, {}
+    with np.load(root / "labels.npz", allow_pickle=False) as data:
+        names = [str(name) for name in data["files"]]
+        marks, descriptors = (
+            dict(zip(names, data[kind].astype(np.float32), strict=True)) if kind in data else {}
+            for kind in ("landmarks", "sface")
+        )
+    return marks, descriptors
 
 
 def labelled_pictures(folder: Path, split: str = "train") -> list[tuple[Path, NDArray[np.float32]]]:

@@ -21,8 +21,9 @@ class UNetEncoder(nn.Module):
 
     def forward(self, sample: Tensor, timesteps: Tensor, prompt: Tensor) -> Tensor:
         """The middle block's features `[B, C, h, w]` of latents under a prompt `[B, n, k]` at `timesteps` `[B]`."""
-        embedded = self.time_embedding(self.time_proj(timesteps).to(sample.dtype))
-        x = self.conv_in(sample)
+        frequencies: Tensor = self.get_submodule("time_proj")(timesteps)
+        embedded = self.get_submodule("time_embedding")(frequencies.to(sample.dtype))
+        x = self.get_submodule("conv_in")(sample)
         for block in (*self.get_submodule("down_blocks").children(), self.get_submodule("mid_block")):
             condition = {"encoder_hidden_states": prompt} if getattr(block, "has_cross_attention", False) else {}
             x = block(x, embedded, **condition)

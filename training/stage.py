@@ -12,6 +12,9 @@ from torch.utils.data import Dataset
 
 Batch = dict[str, Tensor]
 
+#: models.profiles.PROFILES
+ProfileName = Literal["tiny", "sd21"]
+
 
 class TrainingConfig(BaseModel):
     """Settings that every stage shares; a stage's own config extends it. Read from YAML, unknown keys are errors."""
@@ -20,6 +23,8 @@ class TrainingConfig(BaseModel):
 
     data: Path
     """Folder of aligned faces: see training.faces.load_faces."""
+    held_out_people: int | None = None
+    """Of a folder with one folder a person: the first so many are for validation; by default every tenth is."""
     run: Path
     """Folder of the run: checkpoints, scalars, pictures and the exported component."""
     steps: int
@@ -42,6 +47,14 @@ class TrainingConfig(BaseModel):
     """Stop with a checkpoint after so long, for machines that are lent in slices: the same command goes on."""
 
 
+class Opponent(nn.Module):
+    """What a stage's network is trained against, in turns: it learns from what the network's losses showed it last."""
+
+    @abstractmethod
+    def losses(self, step: int) -> Mapping[str, Tensor]:
+        """Its own weighted scalar losses."""
+
+
 class Stage(ABC):
     """One thing to train. A sample's number is its seed, so that a resumed run goes on where it stopped.
 
@@ -52,7 +65,7 @@ class Stage(ABC):
     network: nn.Module
     dataset: Dataset[Batch]
     teachers: nn.Module | None = None
-    adversary: nn.Module | None = None
+    adversary: Opponent | None = None
 
     @property
     def device(self) -> torch.device:
@@ -62,10 +75,6 @@ class Stage(ABC):
     @abstractmethod
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         """Weighted scalar losses of one batch; the trainer minimises their sum."""
-
-    def adversary_losses(self, step: int) -> Mapping[str, Tensor]:
-        """The adversary's own losses on what `losses` showed it last."""
-        raise NotImplementedError
 
     @abstractmethod
     def validate(self) -> Mapping[str, float]:

@@ -72,7 +72,7 @@ class Trainer:
         self.discriminator = stage.adversary and Learner(
             self.accelerator,
             stage.adversary,
-            stage.adversary_losses,
+            stage.adversary.losses,
             config.discriminator_learning_rate,
             config.weight_decay,
             (0.5, 0.99),

@@ -7,12 +7,18 @@ import torch
 from torch import Tensor
 
 from tests.small_generator import small_generator
-from training.adversary import AdversarialConfig, Adversary, adversarial
+from training.adversary import Adversary, LatentAdversarialConfig, restoration_adversary, restoration_cases
 
 
-def config(**settings: object) -> AdversarialConfig:
+def config(**settings: object) -> LatentAdversarialConfig:
     values = {"data": Path(), "run": Path(), "steps": 1, "batch": 1, "latent_gan_rank": 4, "pixel_gan_width": 4}
-    return AdversarialConfig.model_validate(values | settings)
+    return LatentAdversarialConfig.model_validate(values | settings)
+
+
+def opponents(**settings: object) -> Adversary:
+    adversary = restoration_adversary(config(**settings), small_generator())
+    assert adversary is not None
+    return adversary
 
 
 def judged(adversary: Adversary, step: int = 0, seed: int = 0) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -22,21 +28,21 @@ def judged(adversary: Adversary, step: int = 0, seed: int = 0) -> tuple[dict[str
     square = torch.randn(4, 3, 32, 32, generator=generator)
     restored, decoded = (0.1 * target + 1).requires_grad_(), (0.1 * square).requires_grad_()
     prompt = torch.randn(4, 77, 24, generator=generator)
-    return adversary.judge(restored, target, prompt, decoded, square, step), [restored, decoded]
+    cases = restoration_cases((restored, target), prompt, (0, 0), (decoded, square))
+    return adversary.judge(cases, step), [restored, decoded]
 
 
 BOTH = {"latent_gan_weight": 0.5, "pixel_gan_weight": 0.25}
 
 
 def test_no_weight_no_adversary() -> None:
-    assert not adversarial(config())
-    assert adversarial(config(latent_gan_weight=0.1)) and adversarial(config(pixel_gan_weight=0.1))
-    only = Adversary(config(pixel_gan_weight=0.1), small_generator())
+    assert restoration_adversary(config(), small_generator()) is None
+    only = opponents(pixel_gan_weight=0.1)
     assert [name for name, _ in only.named_children()] == ["pixel"]
 
 
 def test_the_generator_is_led_and_the_adversary_is_not_dragged_along() -> None:
-    adversary = Adversary(config(**BOTH), small_generator())
+    adversary = opponents(**BOTH)
     losses, results = judged(adversary)
     assert set(losses) == {"latent_gan", "pixel_gan"}
     torch.stack(list(losses.values())).sum().backward()
@@ -52,35 +58,35 @@ def test_the_weight_scales_the_loss() -> None:
     found = []
     for weight in (0.5, 1.0):
         torch.manual_seed(0)
-        adversary = Adversary(config(pixel_gan_weight=weight), small_generator())
+        adversary = opponents(pixel_gan_weight=weight)
         found.append(judged(adversary)[0]["pixel_gan"])
     assert torch.allclose(2 * found[0], found[1])
 
 
 def test_the_generator_may_join_later() -> None:
-    adversary = Adversary(config(**BOTH, gan_from=3), small_generator())
+    adversary = opponents(**BOTH, gan_from=3)
     assert judged(adversary, step=2)[0] == {}
     assert set(adversary.losses(2)) == {"latent_discriminator", "pixel_discriminator"}
     assert set(judged(adversary, step=3)[0]) == {"latent_gan", "pixel_gan"}
 
 
 def test_r1_is_taken_every_few_steps_and_can_be_minimised() -> None:
-    adversary = Adversary(config(**BOTH, gan_r1=2.0, gan_r1_every=4), small_generator())
+    adversary = opponents(**BOTH, gan_r1=2.0, gan_r1_every=4)
     judged(adversary, step=3)
     assert not any(name.endswith("r1") for name in adversary.losses(3))
     judged(adversary, step=4)
     losses = adversary.losses(4)
     assert losses["latent_r1"] > 0 and losses["pixel_r1"] > 0
     (losses["latent_r1"] + losses["pixel_r1"]).backward()
-    assert adversary.latent.head[0].weight.grad.isfinite().all()
-    assert adversary.pixel.layers[0].parametrizations.weight.original.grad.abs().sum() > 0
+    assert adversary.get_submodule("latent.head.0").weight.grad.isfinite().all()
+    assert adversary.get_parameter("pixel.layers.0.parametrizations.weight.original").grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize(("name", "kind"), [("latent", "non-saturating"), ("pixel", "hinge")])
 def test_it_learns_to_tell_restored_from_real(name: str, kind: str) -> None:
     torch.manual_seed(0)
     weights = {f"{name}_gan_weight": 1.0, "gan_loss": kind, "latent_gan_rank": 0}
-    adversary = Adversary(config(**weights), small_generator())
+    adversary = opponents(**weights)
     optimizer = torch.optim.AdamW([p for p in adversary.parameters() if p.requires_grad], lr=5e-3)
     history = []
     for step in range(30):

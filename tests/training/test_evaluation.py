@@ -1,27 +1,35 @@
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from models.bundle import Bundle
-from models.errors import PictureError
+from models.errors import HonestFaceError, PictureError
 from tests.toy_faces import ToyGenerator, analyzer
+from training.cli import app
 from training.evaluation import ROWS, Evaluation, evaluate, save_sheet
 from training.faces import Faces, load_faces
+from training.metrics import PYIQA, MetricFiles, Metrics
 
 
 @pytest.fixture(scope="module")
 def found(face_folder: Path) -> Evaluation:
     """Two of the four held-out pictures, restored by toy tools; the generator brightens, so it makes things worse."""
     bundle = Bundle(cast(Any, None), face_folder, cast(Any, ToyGenerator()), analyzer())
-    return evaluate(bundle, load_faces(face_folder, "val"), "vqfr-v1", 3, None, "none")
+    return evaluate(bundle, load_faces(face_folder, "val"), "vqfr-v1", 3, MetricFiles(), "none")
 
 
 def test_every_row_has_every_figure(found: Evaluation) -> None:
     assert tuple(found.figures) == ROWS
-    columns = ["PSNR", "SSIM", "Deg. (embedded)", "L2-LD (68)", "ALD-e", "ALD-m"]
-    assert all(list(values) == columns for values in found.figures.values())
+    elsewhere = ["LPIPS (alex)", "DISTS", "CLIP-IQA", "MANIQA", "MUSIQ", "MS-SWD", "FID"]
+    columns = ["PSNR", "SSIM", "Deg. (toy)", "L2-LD (68)", "ALD-e", "ALD-m", "colour shift (own)"]
+    for values in found.figures.values():
+        assert [name for name, value in values.items() if value is not None] == columns
+        assert [name for name, value in values.items() if value is None] == elsewhere
     assert found.faces == 3
 
 
@@ -39,7 +47,10 @@ def test_tables_and_sheet(found: Evaluation, tmp_path: Path) -> None:
     lines = found.markdown().splitlines()
     assert lines[0].startswith("| | PSNR |") and lines[2].startswith("| input |")
     assert "3 faces with references" in lines[-1]
-    assert len(found.csv().splitlines()) == 5
+    assert "Not measured: LPIPS (alex), DISTS, CLIP-IQA, MANIQA, MUSIQ, MS-SWD, FID." in lines
+    table = [line.split(",") for line in found.csv().splitlines()]
+    assert [line[0] for line in table] == ["row", *ROWS] and len({len(line) for line in table}) == 1
+    assert table[1][table[0].index("FID")] == "not measured"
     save_sheet(found.sheet, tmp_path / "sheet.png", side=64)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (5 * 64, 3 * 64)
@@ -49,4 +60,37 @@ def test_one_person_alone_has_no_stranger(face_folder: Path) -> None:
     carl = Faces([file for file in load_faces(face_folder, "val").files if file.identity == "carl"])
     bundle = Bundle(cast(Any, None), face_folder, cast(Any, ToyGenerator()), analyzer())
     with pytest.raises(PictureError, match="at least two people"):
-        evaluate(bundle, carl, "vqfr-v1", 2, None, "none")
+        evaluate(bundle, carl, "vqfr-v1", 2, MetricFiles(), "none")
+
+
+def test_what_pyiqa_measures_when_it_is_there(face_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that answers with what it was given: a number for each picture, the count of files for FID."""
+    created = []
+
+    def create_metric(name: str, device: object) -> Any:
+        created.append(name)
+        if name == "fid":
+            return lambda restored, truth: len(list(Path(restored).iterdir())) + len(list(Path(truth).iterdir()))
+        return lambda *pictures: sum(float(p.min() >= 0 and p.max() <= 1) for p in pictures)
+
+    monkeypatch.setitem(sys.modules, "pyiqa", SimpleNamespace(create_metric=create_metric))
+    bundle = Bundle(cast(Any, None), face_folder, cast(Any, ToyGenerator()), analyzer())
+    found = evaluate(bundle, load_faces(face_folder, "val"), "vqfr-v1", 3, MetricFiles(pyiqa=True), "none")
+    assert created == [*PYIQA.values(), "fid"]
+    for values in found.figures.values():
+        assert [values[name] for name in (*PYIQA, "FID")] == [1, 1, 1, 2, 6]
+
+
+def test_pyiqa_that_is_not_installed_is_asked_for(face_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    with pytest.raises(HonestFaceError, match=r"pip install 'honestface\[metrics\]'"):
+        Metrics(analyzer(), MetricFiles(pyiqa=True))
+
+
+def test_a_sheet_of_degradations(face_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    command = ["degrade-sheet", "--data", str(face_folder), "--out", str(out), "--count", "2", "--draws", "3"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    with Image.open(out) as sheet:
+        assert sheet.size == (4 * 256, 2 * 256)

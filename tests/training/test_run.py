@@ -89,6 +89,14 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load_config(tmp_path / "nowhere.yaml", ToyConfig, [])
 
 
+@pytest.mark.parametrize("stage", ["vre", "baseline", "honestface"])
+def test_the_settings_at_paper_scale_are_valid(stage: str) -> None:
+    module, config, _ = STAGES[stage]
+    settings = load_config(CONFIGS / "sd21" / f"{stage}.yaml", getattr(import_module(module), config), [])
+    assert settings.run == Path("runs") / "sd21" / stage
+    assert settings.held_out_people == 100
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_shipped_settings_of_every_stage_are_valid(stage: str) -> None:
     module, config, built = STAGES[stage]

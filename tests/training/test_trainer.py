@@ -92,7 +92,7 @@ def test_a_discriminator_joins_a_run_that_was_begun_without(tmp_path: Path) -> N
     stage, trainer = train(tmp_path, adversarial=True)
     assert len(stage.seen) == STEPS - 4 and trainer.step == STEPS
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert set(state["adversary"]) == {"weight", "bias"}
+    assert set(state["adversary"]) == {"layer.weight", "layer.bias"}
 
 
 def test_several_batches_a_step_are_one_large_batch(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from training.stage import Batch, Stage, TrainingConfig
+from training.stage import Batch, Opponent, Stage, TrainingConfig
 
 
 class ToyConfig(TrainingConfig):
@@ -25,6 +25,20 @@ class Killed(Exception):
     """Stands for a kill: the process is gone between two steps."""
 
 
+class ToyOpponent(Opponent):
+    """Tells answers from the right ones, with noise of its own on both."""
+
+    case: tuple[Tensor, Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def losses(self, step: int) -> Mapping[str, Tensor]:
+        answer, right = (self.layer(x + 0.1 * torch.randn(x.shape)) for x in self.case)
+        return {"discriminator": (nn.functional.softplus(answer) + nn.functional.softplus(-right)).mean()}
+
+
 class ToyStage(Stage):
     """Also draws from the global generator, as stages do that pick crops; can be killed and poisoned at given steps."""
 
@@ -32,13 +46,14 @@ class ToyStage(Stage):
         self, config: ToyConfig, kill_at: int | None = None, poison: range = range(0), poisoned_gradient: bool = False
     ) -> None:
         torch.manual_seed(7)
+        self.adversary: ToyOpponent | None = None
         self.network = nn.Sequential(
             nn.Linear(3, config.width), nn.BatchNorm1d(config.width), nn.Linear(config.width, 3)
         )
         self.network.register_module("frozen", nn.Linear(2, 2).requires_grad_(False))
         self.dataset = ToyDataset()
         if config.adversarial:
-            self.adversary = nn.Linear(3, 1)
+            self.adversary = ToyOpponent()
         self.kill_at, self.poison, self.poisoned_gradient = kill_at, poison, poisoned_gradient
         self.seen: list[dict[str, Tensor]] = []
         self.samples: list[Tensor] = []
@@ -57,14 +72,9 @@ class ToyStage(Stage):
             error = error + ((0 * weight).sum().sqrt() if self.poisoned_gradient else torch.nan * weight.sum())
         losses = {"error": error}
         if self.adversary is not None:
-            self.case = answer.detach(), -x
-            losses["gan"] = 0.1 * nn.functional.softplus(-self.adversary(answer)).mean()
+            self.adversary.case = answer.detach(), -x
+            losses["gan"] = 0.1 * nn.functional.softplus(-self.adversary.layer(answer)).mean()
         return losses
-
-    def adversary_losses(self, step: int) -> Mapping[str, Tensor]:
-        assert self.adversary is not None
-        answer, right = (self.adversary(x + 0.1 * torch.randn(x.shape)) for x in self.case)
-        return {"discriminator": (nn.functional.softplus(answer) + nn.functional.softplus(-right)).mean()}
 
     def validate(self) -> Mapping[str, float]:
         self.modes.append(self.network.training)

@@ -1,35 +1,48 @@
-"""The blind one-step model of the tiny profile: UNet, position map, VRE projection; VAE and dictionary frozen."""
+"""The blind one-step model: UNet (whole or LoRA), position map and VRE projection; VAE and dictionary frozen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.bundle import load_exactly
+from models.diffusers_folder import read_unet, read_vae
 from models.errors import HonestFaceError
-from models.honestface import HonestFace
+from models.honestface import HonestFace, HonestFaceConfig
+from models.lora import adapter_state, add_adapters, merge_lora
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder
-from models.profiles import TINY
-from training.adversary import AdversarialConfig, Adversary, adversarial
+from models.profiles import PROFILES
+from training.adversary import Adversary, LatentAdversarialConfig, restoration_adversary, restoration_cases
 from training.components import load_component, save_components
 from training.faces import load_faces
 from training.images import psnr, sheet
 from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
-from training.stage import Batch, Stage, on_device
+from training.stage import Batch, ProfileName, Stage, on_device
 
 CELL = 8  # pixels of one latent position
 
 
-class BaselineConfig(AdversarialConfig):
+class BaselineConfig(LatentAdversarialConfig):
     vgg16: Path | None = None
     """VGG16 features, Caffe order: the perceptual distance, unless `perceptual` names another."""
     perceptual: PerceptualConfig | None = None
-    vae: Path
+    profile: ProfileName = "tiny"
+    base_model: Path | None = None
+    """Stable Diffusion 2.1-base in diffusers' layout: its UNet and VAE to begin with (sd21)."""
+    vae: Path | None = None
+    """The autoencoder to begin with, where it is not the base model's."""
     vre: Path
+    lora_rank: int = 0
+    """Rank (and alpha) of LoRA on the UNet; 0 trains all of it."""
     warm_start: Path | None = None
     """A folder with components of an earlier run to begin with."""
+    checkpointing: bool = False
+    """Compute the UNet's and a KL autoencoder's blocks twice instead of keeping what is between them: less memory."""
     presets: tuple[str, ...] = ("vqfr-v2", "vqfr-v1", "wide")
     crop_cells: int = 64
     """Side of the square of latent positions that is restored; 64 is the whole face."""
@@ -37,6 +50,7 @@ class BaselineConfig(AdversarialConfig):
     """Side of the square inside it that is decoded for the losses on pixels."""
     latent_weight: float = 1.0
     pixel_weight: float = 1.0
+    pixel_loss: Literal["l1", "mse"] = "l1"
     feature_weight: float = 0.1
     """Of the perceptual distance; Eq. 9 is `perceptual: {kind: dists, edges: true, backbone: ...}`."""
     feature_every: int = 2
@@ -46,21 +60,34 @@ class BaselineConfig(AdversarialConfig):
 class BaselineStage(Stage):
     """L1 on latents (in the autoencoder's own units) and on decoded squares, VGG16 features on part of these."""
 
+    network: HonestFace
+    adversary: Adversary | None = None
+
     def __init__(self, config: BaselineConfig) -> None:
         self.config = config
-        self.network = HonestFace(replace(TINY, identity_embedder=None, reference_adapter=None))
-        nn.init.zeros_(self.network.unet.conv_out.weight)  # start by restoring nothing
-        nn.init.zeros_(self.network.unet.conv_out.bias)
-        load_component(self.network.vae, config.vae)
+        self.network = HonestFace(self._shape())
+        if config.base_model:
+            load_exactly(self.network.unet, read_unet(config.base_model)[1].state_dict(), "the base model's UNet")
+            load_exactly(self.network.vae, read_vae(config.base_model)[1].state_dict(), "the base model's VAE")
+        else:
+            nn.init.zeros_(self.network.unet.conv_out.weight)  # start by restoring nothing
+            nn.init.zeros_(self.network.unet.conv_out.bias)
+        if config.vae:
+            load_component(self.network.vae, config.vae)
         load_component(self.network.vre, config.vre)
         if config.warm_start:
-            for name in ("vae", "unet", "vre", "position_map"):
+            for name in inherited(self.network):
                 load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
-        self.adversary = Adversary(config, self.network) if adversarial(config) else None
+        self.adversary = restoration_adversary(config, self.network)
         freeze_all_but(self.network, ("unet.", "position_map.", "vre.projection.", "vae.refine."))
-        self.dataset = RestorationDataset(load_faces(config.data, "train"), config.presets, config.seed)
+        if config.lora_rank:
+            adapt(self.network.unet, config.lora_rank)
+        if config.checkpointing:
+            keep_less(self.network)
+        faces, held_out = (load_faces(config.data, split, config.held_out_people) for split in ("train", "val"))
+        self.dataset = RestorationDataset(faces, config.presets, config.seed)
         self.features = self.teachers = chosen_distance(config)
-        self.held_out = held_out_samples(RestorationDataset(load_faces(config.data, "val"), ["vqfr-v2"], 1), 24)
+        self.held_out = held_out_samples(RestorationDataset(held_out, ["vqfr-v2"], 1), 24)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         network = self.network
@@ -75,12 +102,9 @@ class BaselineStage(Stage):
         decoded = decode_square(network, restored, truth, self.config.decoded_cells)
         losses = restoration_losses(network, restored, target, decoded, self.features, self.config, step)
         if self.adversary is not None:
-            losses |= self.adversary.judge(restored, target, prompt, decoded.restored, decoded.truth, step, corner)
+            pixels = decoded.restored, decoded.truth
+            losses |= self.adversary.judge(restoration_cases((restored, target), prompt, corner, pixels), step)
         return losses
-
-    def adversary_losses(self, step: int) -> Mapping[str, Tensor]:
-        assert self.adversary is not None
-        return self.adversary.losses(step)
 
     def validate(self) -> Mapping[str, float]:
         held_out = on_device(self.held_out, self.device)
@@ -98,7 +122,41 @@ class BaselineStage(Stage):
         return sheet([list(lq), [self.network(image[None]).restored[0] for image in lq], list(truth)])
 
     def export(self, folder: Path) -> None:
-        save_components(self.network, folder)
+        save_components(without_adapters(self.network, self._shape()), folder)
+
+    def _shape(self) -> HonestFaceConfig:
+        return replace(PROFILES[self.config.profile], identity_embedder=None, reference_adapter=None)
+
+
+def inherited(network: HonestFace) -> list[str]:
+    """The parts that a blind model hands over."""
+    return [name for name in ("vae", "unet", "vre", "position_map") if getattr(network, name) is not None]
+
+
+def adapt(unet: nn.Module, rank: int) -> None:
+    """Put LoRA on a UNet, of alpha = rank, and train nothing else of it."""
+    add_adapters(unet, rank, rank)
+    for name, parameter in unet.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
+
+
+def without_adapters(network: HonestFace, shape: HonestFaceConfig) -> HonestFace:
+    """A copy with LoRA merged into the UNet's weights."""
+    merged = HonestFace(shape)
+    adapters = adapter_state(network.unet)
+    plain = {k.replace(".base_layer.", "."): v for k, v in network.state_dict().items() if ".lora_" not in k}
+    merged.load_state_dict(plain)
+    if adapters:
+        rank = next(len(value) for name, value in adapters.items() if ".lora_A." in name)
+        merge_lora(merged.unet, adapters, alpha=rank)
+    return merged
+
+
+def keep_less(network: HonestFace) -> None:
+    """Gradient checkpointing in the UNet and in a KL autoencoder."""
+    for part in (network.unet, getattr(network.vae, "network", None)):
+        if part is not None:
+            part.enable_gradient_checkpointing()
 
 
 def chosen_distance(config: BaselineConfig) -> nn.Module:
@@ -173,9 +231,10 @@ def restoration_losses(
     step: int,
 ) -> dict[str, Tensor]:
     """Losses of restored latents `[B, C, h, w]` against target latents, and of a decoded square against the truth."""
+    pixel_loss = F.l1_loss if config.pixel_loss == "l1" else F.mse_loss
     losses = {
         "latent": config.latent_weight * latent_loss(network, restored, target),
-        "pixels": config.pixel_weight * (decoded.restored - decoded.truth).abs().mean(),
+        "pixels": config.pixel_weight * pixel_loss(decoded.restored, decoded.truth),
     }
     if step % config.feature_every == 0:
         distance = features(*decoded.part(config.feature_side))

@@ -126,6 +126,8 @@ class SceneDataset(Dataset[Batch]):
 class DetectorStage(Stage):
     """Focal loss on the scores of all cells, overlap loss on the boxes of those inside a face."""
 
+    network: FaceDetectorNetwork
+
     def __init__(self, config: DetectorConfig) -> None:
         self.config = config
         self.network = FaceDetectorNetwork(FaceDetectorConfig())

@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from models.face_analyzer import Landmarks
-from models.honestface import HonestFace
+from models.bundle import load_exactly, read_manifest
+from models.embedded_face_tools import build_face_tools
+from models.errors import HonestFaceError
+from models.face_analyzer import IdentityEncoder, LandmarkDetector, Landmarks
+from models.foreign_weights import read_weights
+from models.honestface import HonestFace, HonestFaceConfig
 from models.identity_embedder import IdentityEmbedder
 from models.identity_network import EmbeddedIdentityEncoder, IdentityNetwork, IdentityNetworkConfig
 from models.landmark_network import HeatmapLandmarkDetector, LandmarkNetwork, LandmarkNetworkConfig
-from models.lora import adapter_state, add_adapters, merge_lora
-from models.profiles import TINY
+from models.profiles import PROFILES
 from models.references import References
-from training.adversary import Adversary, adversarial
+from training.adversary import Adversary, restoration_adversary, restoration_cases
 from training.components import load_component, save_components
 from training.faces import load_faces
 from training.identity_loss import identity_loss
@@ -30,25 +34,35 @@ from training.stages.baseline import (
     CELL,
     BaselineConfig,
     DecodedSquare,
+    adapt,
     chosen_distance,
     cut,
     decode_square,
     freeze_all_but,
+    inherited,
+    keep_less,
     latent_loss,
     random_corner,
     restoration_losses,
     visual_prompt,
+    without_adapters,
 )
-
-#: The parts of the generator that the baseline hands over.
-INHERITED = ("vae", "unet", "vre", "position_map")
 
 
 class HonestFaceStageConfig(BaselineConfig):
     baseline: Path
-    """Folder with the baseline's components."""
-    landmarks: Path
-    identity: Path
+    """Folder with the blind model's components: a finished baseline run, or a bundle such as OSDFace's."""
+    landmarks: Path | None = None
+    identity: Path | None = None
+    face_tools: Path | None = None
+    """A bundle whose landmark and identity networks to use (FAN and ArcFace, say) instead of those two files."""
+    lora_rank: int = Field(16, ge=1)
+    eye_features: Path | None = None
+    """VGG16 as torchvision names it, for the facial feature extractor's first layers, which then stay as they are."""
+    ffe: bool = True
+    """Facial feature extractor; off in the ablation of Table 3c."""
+    fie: bool = True
+    """Face identity encoder; off in the ablation of Table 3c."""
     recognisers: tuple[RecogniserConfig, ...] = ()
     """Recognisers f_i of Eq. 8 beside the profile's own identity encoder."""
     references: int = 2
@@ -59,6 +73,8 @@ class HonestFaceStageConfig(BaselineConfig):
     mfa_weight: float = 0.1
     mfa_distance: PerceptualConfig | None = None
     """The paper: LPIPS. By default what the whole picture is compared with."""
+    mfa_heatmap: bool = True
+    """Whether MFA looks where people look (Eq. 10-11); off in the ablation of Table 3b."""
     mfa_every: int = 4
     """How often MFA is measured on the decoded square; its weight makes up for the steps between."""
     face_every: int = 4
@@ -70,26 +86,31 @@ class HonestFaceStageConfig(BaselineConfig):
 class HonestFaceStage(Stage):
     """The baseline's losses and MFA (Eq. 13) on squares, and every `face_every` steps Eq. 8 on whole faces."""
 
+    network: HonestFace
+    adversary: Adversary | None = None
+    landmark_detector: LandmarkDetector
+    identity_encoder: IdentityEncoder
+
     def __init__(self, config: HonestFaceStageConfig) -> None:
         self.config = config
-        self.network = HonestFace(TINY)
-        for name in INHERITED:
+        face_tools = self._face_tools(config).requires_grad_(False)
+        self.network = HonestFace(self._shape())
+        for name in inherited(self.network):
             load_component(self.network.get_submodule(name), config.baseline / f"{name}.safetensors")
         if config.warm_start:
             for name in ("identity_embedder", "reference_adapter"):
-                load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
-        self.adversary = Adversary(config, self.network) if adversarial(config) else None
-        add_adapters(self.network.unet)
+                if getattr(self.network, name) is not None:
+                    load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
+        self.adversary = restoration_adversary(config, self.network)
         freeze_all_but(self.network, ("identity_embedder.", "reference_adapter.", "vre.projection.", "vae.refine."))
-        for name, parameter in self.network.unet.named_parameters():
-            parameter.requires_grad_(".lora_" in name)
-        landmarks, identity = LandmarkNetwork(LandmarkNetworkConfig()), IdentityNetwork(IdentityNetworkConfig())
-        load_component(landmarks, config.landmarks)
-        load_component(identity, config.identity)
-        self.landmark_detector = HeatmapLandmarkDetector(landmarks.requires_grad_(False), "landmarks")
-        self.identity_encoder = EmbeddedIdentityEncoder(identity.requires_grad_(False), "identity")
+        adapt(self.network.unet, config.lora_rank)
+        if config.eye_features:
+            self._take_eye_features(config.eye_features)
+        if config.checkpointing:
+            keep_less(self.network)
+        faces, kept = (load_faces(config.data, split, config.held_out_people) for split in ("train", "val"))
         self.dataset = RestorationDataset(
-            load_faces(config.data, "train"),
+            faces,
             config.presets,
             config.seed,
             config.references,
@@ -99,8 +120,8 @@ class HonestFaceStage(Stage):
         self.recognisers = [OnnxRecogniser(recogniser) for recogniser in config.recognisers]
         self.features = chosen_distance(config)
         self.mfa_distance = perceptual_distance(config.mfa_distance) if config.mfa_distance else self.features
-        self.teachers = nn.ModuleList([self.features, self.mfa_distance, landmarks, identity, *self.recognisers])
-        held_out = RestorationDataset(load_faces(config.data, "val"), ["vqfr-v2"], 1, config.references, 0.0)
+        self.teachers = nn.ModuleList([self.features, self.mfa_distance, face_tools, *self.recognisers])
+        held_out = RestorationDataset(kept, ["vqfr-v2"], 1, config.references, 0.0)
         self.held_out = held_out_samples(held_out, 24)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
@@ -132,21 +153,20 @@ class HonestFaceStage(Stage):
             }
         else:
             decoded = decode_square(network, restored, truth, config.decoded_cells)
-            losses = restoration_losses(network, restored, target, decoded, self.features, config, step)
+            losses = {}
+        if not whole or config.face_every == 1:
+            losses |= restoration_losses(network, restored, target, decoded, self.features, config, step)
         if self.adversary is not None:
             pixels = decoded.part(config.decoded_cells * CELL)
-            losses |= self.adversary.judge(restored, target, prompt, *pixels, step, corner)
-        if not whole and step % config.mfa_every == 1:
+            losses |= self.adversary.judge(restoration_cases((restored, target), prompt, corner, pixels), step)
+        if (not whole or config.face_every == 1) and step % config.mfa_every == 1 % config.mfa_every:
             mask = attention_mask(marks.heatmaps, lq.shape[-1])
             place = (corner[0] * CELL + decoded.corner[0], corner[1] * CELL + decoded.corner[1])
             mask = cut(mask, place, decoded.truth.shape[-1])
+            mask = mask if config.mfa_heatmap else torch.ones_like(mask)
             distance = masked_distance(decoded.restored, decoded.truth, mask, self.mfa_distance)
             losses["mfa"] = config.mfa_every * config.mfa_weight * distance
         return losses
-
-    def adversary_losses(self, step: int) -> Mapping[str, Tensor]:
-        assert self.adversary is not None
-        return self.adversary.losses(step)
 
     def _identity_loss(self, restored: Tensor, truth: Tensor) -> Tensor:
         """Eq. 8 of whole faces; its weight makes up for the steps between."""
@@ -185,13 +205,50 @@ class HonestFaceStage(Stage):
         )
 
     def export(self, folder: Path) -> None:
-        merged = HonestFace(TINY)
-        for name in INHERITED:
-            load_component(merged.get_submodule(name), self.config.baseline / f"{name}.safetensors")
-        for name in ("identity_embedder", "reference_adapter", "vre", "vae"):
-            merged.get_submodule(name).load_state_dict(self.network.get_submodule(name).state_dict())
-        merge_lora(merged.unet, adapter_state(self.network.unet))
-        save_components(merged, folder)
+        save_components(without_adapters(self.network, self._shape()), folder)
+
+    def _shape(self) -> HonestFaceConfig:
+        """The profile's, with the identity encoder's width and without the parts that an ablation leaves out."""
+        shape = PROFILES[self.config.profile]
+        embedder = shape.identity_embedder
+        if embedder is None or embedder.encoder is None or not (self.config.ffe or self.config.fie):
+            raise HonestFaceError("references need the facial feature extractor (ffe) or the identity encoder (fie)")
+        encoder = replace(embedder.encoder, identity_width=self.identity_encoder.width)
+        extractor = embedder.extractor if self.config.ffe else None
+        embedder = replace(embedder, extractor=extractor, encoder=encoder if self.config.fie else None)
+        return replace(shape, identity_embedder=embedder)
+
+    def _face_tools(self, config: HonestFaceStageConfig) -> nn.ModuleList:
+        """Sets the landmark detector and the identity encoder, and gives their networks, frozen."""
+        if config.face_tools:
+            manifest = read_manifest(config.face_tools)
+            networks: dict[str, nn.Module] = {}
+
+            def load(name: str, network: nn.Module) -> None:
+                load_component(network, cast(Path, config.face_tools) / f"{name}.safetensors")
+                networks[name] = network
+
+            tools = build_face_tools(manifest.face_tools, manifest.matching_angle, load)
+            self.landmark_detector, self.identity_encoder = tools.landmark_detector, tools.identity_encoder
+            return nn.ModuleList([networks["landmarks"], networks["identity"]])
+        if config.landmarks is None or config.identity is None:
+            raise HonestFaceError("face tools are needed: set landmarks and identity, or face_tools")
+        landmarks, identity = LandmarkNetwork(LandmarkNetworkConfig()), IdentityNetwork(IdentityNetworkConfig())
+        load_component(landmarks, config.landmarks)
+        load_component(identity, config.identity)
+        self.landmark_detector = HeatmapLandmarkDetector(landmarks, "landmarks")
+        self.identity_encoder = EmbeddedIdentityEncoder(identity, "identity")
+        return nn.ModuleList([landmarks, identity])
+
+    def _take_eye_features(self, path: Path) -> None:
+        """Pretrained layers 0 to 2 of VGG16, frozen."""
+        extractor = cast(IdentityEmbedder, self.network.identity_embedder).facial_feature_extractor
+        if extractor is None:
+            return
+        own = {f"features.{key}": value for key, value in extractor.vgg16["features"].state_dict().items()}
+        state = {key: value.float() for key, value in read_weights(path).items() if key in own}
+        load_exactly(extractor.vgg16, state, str(path))
+        extractor.vgg16.requires_grad_(False)
 
     def _restore(self, mode: str, count: int = 24) -> Tensor:
         """Held-out inputs restored without references, with the person's own, or with the next sample's."""

@@ -52,6 +52,8 @@ class DescribedDataset(Dataset[Batch]):
 class IdentityStage(Stage):
     """1 - cosine to the teacher's embedding, and the same cosines between the people of a batch."""
 
+    network: IdentityNetwork
+
     def __init__(self, config: IdentityConfig) -> None:
         self.config = config
         self.network = IdentityNetwork(IdentityNetworkConfig())
@@ -61,7 +63,7 @@ class IdentityStage(Stage):
         for folder in config.extra:
             pictures += described_pictures(folder)
         self.dataset = DescribedDataset(pictures, config)
-        self.held_out = load_faces(config.data, "val")
+        self.held_out = load_faces(config.data, "val", config.held_out_people)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         found = self.network(batch["image"].to(memory_format=torch.channels_last))

@@ -53,15 +53,17 @@ class ViewDataset(Dataset[Batch]):
 class LandmarksStage(Stage):
     """Cross-entropy to Gaussian heatmaps, and L1 of the expected positions."""
 
+    network: LandmarkNetwork
+
     def __init__(self, config: LandmarksConfig) -> None:
         self.config = config
         self.network = LandmarkNetwork(LandmarkNetworkConfig())
-        faces = load_faces(config.data, "train")
+        faces = load_faces(config.data, "train", config.held_out_people)
         pictures = [(file.path, file.landmarks) for file in faces.files if file.landmarks is not None]
         for folder in config.extra:
             pictures += labelled_pictures(folder)
         self.dataset = ViewDataset(pictures, config, self.network.config.size)
-        self.held_out = load_faces(config.data, "val")
+        self.held_out = load_faces(config.data, "val", config.held_out_people)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         logits = self.network(batch["image"].to(memory_format=torch.channels_last)).float()

@@ -48,11 +48,13 @@ class CropDataset(Dataset[Batch]):
 class VAEStage(Stage):
     """Starts from the best linear transform; L1 and shallow VGG16 features."""
 
+    network: PixelUnshuffleAutoencoder
+
     def __init__(self, config: VAEConfig) -> None:
         self.config = config
         self.network = PixelUnshuffleAutoencoder(PixelUnshuffleAutoencoderConfig())
-        self.faces = load_faces(config.data, "train")
-        self.held_out = load_faces(config.data, "val")
+        self.faces = load_faces(config.data, "train", config.held_out_people)
+        self.held_out = load_faces(config.data, "val", config.held_out_people)
         chosen = self.faces.targets[:: max(1, len(self.faces.targets) // 200)]
         self.network.fit_principal_components(torch.stack([to_image(self.faces.pixels(i)) for i in chosen]))
         self.dataset = CropDataset(self.faces, config)

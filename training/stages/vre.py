@@ -8,28 +8,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.profiles import PROFILES
 from models.visual_representation_embedder import VisualRepresentationEmbedder, VREConfig
 from models.vqgan import Decoder
+from training.adversary import AdversarialConfig, Adversary, Case
 from training.components import save_component
 from training.faces import load_faces
 from training.images import psnr, sheet
+from training.patch_discriminator import PatchDiscriminator
+from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
-from training.stage import Batch, Stage, TrainingConfig, on_device
+from training.stage import Batch, ProfileName, Stage, on_device
 
 
-class VREStageConfig(TrainingConfig):
+class VREStageConfig(AdversarialConfig):
+    profile: ProfileName = "tiny"
     presets: tuple[str, ...] = ("vqfr-v2", "wide")
     beta: float = 0.25
     """Weight of the commitment of the encoder to its codes."""
     association_from: int
     """The step from which HQ and LQ tokens are associated."""
     association_weight: float = 0.1
+    decoder_blocks: int = 1
+    """Residual blocks a level of the decoders, which only training needs."""
+    perceptual: PerceptualConfig | None = None
+    """A distance of what the dictionaries reconstruct, beside L1 (OSDFace: LPIPS)."""
+    perceptual_weight: float = 1.0
 
 
 class VQVAE(nn.Module):
     """An embedder's encoder and dictionary with a decoder behind; what is exported is the embedder."""
 
-    def __init__(self, config: VREConfig) -> None:
+    def __init__(self, config: VREConfig, decoder_blocks: int = 1) -> None:
         super().__init__()
         self.embedder = VisualRepresentationEmbedder(config)
         self.embedder.projection.requires_grad_(False)
@@ -38,7 +48,7 @@ class VQVAE(nn.Module):
             resolution=config.image_size,
             channels=config.channels,
             multipliers=config.multipliers,
-            residual_blocks=0,
+            residual_blocks=decoder_blocks - 1,
             attention_resolutions=(),
             width=config.embedding_width,
             groups=config.groups,
@@ -65,11 +75,17 @@ class VQVAE(nn.Module):
         """
         found = embeddings.flatten(0, 1)
         places = indices.flatten()
-        self.usage.lerp_(torch.bincount(places, minlength=len(self.usage)).to(found.dtype), 1 - decay)
-        self.sums.lerp_(torch.zeros_like(self.sums).index_add(0, places, found), 1 - decay)
+        counts = torch.bincount(places, minlength=len(self.usage)).to(found.dtype)
+        sums = torch.zeros_like(self.sums).index_add(0, places, found)
         codes = self.embedder.quantize.embedding.weight
+        strangers = found[torch.randint(len(found), (len(codes),)).to(found.device)]
+        if torch.distributed.is_initialized():  # one dictionary for all processes
+            torch.distributed.all_reduce(counts)
+            torch.distributed.all_reduce(sums)
+            torch.distributed.broadcast(strangers, 0)
+        self.usage.lerp_(counts, 1 - decay)
+        self.sums.lerp_(sums, 1 - decay)
         unused = self.usage < rare
-        strangers = found[torch.randint(len(found), (len(codes),))]
         self.usage.masked_fill_(unused, 1.0)
         self.sums.copy_(torch.where(unused[:, None], strangers, self.sums))
         codes.copy_(self.sums / self.usage[:, None])
@@ -78,9 +94,9 @@ class VQVAE(nn.Module):
 class DictionaryPair(nn.Module):
     """The HQ and the LQ dictionary and the association's temperature, from ln(1/0.07)."""
 
-    def __init__(self, config: VREConfig) -> None:
+    def __init__(self, config: VREConfig, decoder_blocks: int = 1) -> None:
         super().__init__()
-        self.hq, self.lq = VQVAE(config), VQVAE(config)
+        self.hq, self.lq = VQVAE(config, decoder_blocks), VQVAE(config, decoder_blocks)
         self.temperature = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
 
@@ -92,38 +108,55 @@ def association_loss(hq: Tensor, lq: Tensor, temperature: Tensor) -> Tensor:
 
 
 class VREStage(Stage):
-    """L1 and codebook losses of both dictionaries; from `association_from` on the association as well."""
+    """L1, perceptual, adversarial and codebook losses of both dictionaries; from `association_from` on the association
+    as well."""
+
+    network: DictionaryPair
+    adversary: Adversary | None = None
 
     def __init__(self, config: VREStageConfig) -> None:
         self.config = config
-        self.network = DictionaryPair(VREConfig.tiny())
-        self.dataset = RestorationDataset(load_faces(config.data, "train"), config.presets, config.seed)
-        held_out = RestorationDataset(load_faces(config.data, "val"), config.presets, config.seed)
+        self.network = DictionaryPair(PROFILES[config.profile].vre, config.decoder_blocks)
+        self.perceptual = self.teachers = perceptual_distance(config.perceptual) if config.perceptual else None
+        if config.pixel_gan_weight:
+            discriminators = {name: PatchDiscriminator(config.pixel_gan_width) for name in ("hq", "lq")}
+            self.adversary = Adversary(discriminators, dict.fromkeys(discriminators, config.pixel_gan_weight), config)
+        self.dataset = RestorationDataset(
+            load_faces(config.data, "train", config.held_out_people), config.presets, config.seed
+        )
+        held_out = RestorationDataset(
+            load_faces(config.data, "val", config.held_out_people), config.presets, config.seed
+        )
         self.held_out = held_out_samples(held_out, 16)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         losses: dict[str, Tensor] = {}
-        embeddings = {}
+        embeddings, cases = {}, {}
         for name, network in (("hq", self.network.hq), ("lq", self.network.lq)):
-            image = network.embedder.prepare(batch["truth" if name == "hq" else "lq"])
+            image = network.embedder.resize(batch["truth" if name == "hq" else "lq"])
             restored, found, codes, indices = network(image)
             embeddings[name] = found
             losses[f"{name}_l1"] = (restored - image).abs().mean()
+            cases[name] = Case(restored, image)
+            if self.perceptual is not None:
+                losses[f"{name}_perceptual"] = self.config.perceptual_weight * self.perceptual(restored, image)
             losses[f"{name}_codes"] = self.config.beta * F.mse_loss(found, codes.detach())
             if network.training:
                 network.learn_codes(found.detach(), indices)
         if step >= self.config.association_from:
             loss = association_loss(embeddings["hq"], embeddings["lq"], self.network.temperature)
             losses["association"] = self.config.association_weight * loss
+        if self.adversary is not None:
+            losses |= self.adversary.judge(cases, step)
         return losses
 
     def validate(self) -> Mapping[str, float]:
         network = self.network.lq
         held_out = on_device(self.held_out, self.device)
-        image = network.embedder.prepare(held_out["lq"])
+        image = network.embedder.resize(held_out["lq"])
         restored, _, _, indices = network(image)
         tokens = network.embedder.select_tokens(network.embedder.encode(held_out["lq"]))[1]
-        hq = self.network.hq.embedder.prepare(held_out["truth"])
+        hq = self.network.hq.embedder.resize(held_out["truth"])
         return {
             "psnr_lq": float(psnr(restored, image).mean()),
             "psnr_hq": float(psnr(self.network.hq(hq)[0], hq).mean()),
@@ -134,7 +167,7 @@ class VREStage(Stage):
     def pictures(self) -> Tensor:
         rows = []
         for name, network in (("truth", self.network.hq), ("lq", self.network.lq)):
-            images = network.embedder.prepare(self.held_out[name][:6].to(self.device))
+            images = network.embedder.resize(self.held_out[name][:6].to(self.device))
             rows += [list(images), list(network(images)[0])]
         return sheet(rows)
 

@@ -49,7 +49,7 @@ class Workshop:
 
     def honestface(self) -> HonestFaceStageConfig:
         return HonestFaceStageConfig(
-            **self.baseline().model_dump(exclude={"run"}),
+            **self.baseline().model_dump(exclude={"run", "lora_rank"}),
             run=self.runs / "honestface",
             baseline=self.runs / "baseline",
             landmarks=self.runs / "landmarks.safetensors",
@@ -164,9 +164,9 @@ def test_one_step_against_discriminators(workshop: Workshop) -> None:
     settings = {"latent_gan_weight": 0.01, "pixel_gan_weight": 0.02, "gan_r1": 1.0}
     stage = HonestFaceStage(workshop.honestface().model_copy(update=settings))
     assert set(one_step(stage, step=2)) >= {"latent", "latent_gan", "pixel_gan"}
-    own = stage.adversary_losses(8)
-    assert set(own) == {f"{name}_{kind}" for name in ("latent", "pixel") for kind in ("discriminator", "r1")}
     assert stage.adversary is not None
+    own = stage.adversary.losses(8)
+    assert set(own) == {f"{name}_{kind}" for name in ("latent", "pixel") for kind in ("discriminator", "r1")}
     stage.adversary.zero_grad()
     torch.stack(list(own.values())).sum().backward()
     named = [(name, p) for name, p in stage.adversary.named_parameters() if p.requires_grad]

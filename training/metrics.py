@@ -1,0 +1,105 @@
+"""The paper's measures of a restored face (4.1), each under the name of the network behind it, or not measured."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+from torch import Tensor, nn
+
+from models.affine_landmark_distance import EYES, MOUTH, affine_landmark_distance
+from models.aligned_face import to_network
+from models.colour_shift import colour_shift
+from models.errors import HonestFaceError
+from models.face_analyzer import FaceAnalyzer
+from training.dists import DISTS
+from training.feature_distance import VGG16FeatureDistance
+from training.images import psnr
+from training.lpips import LPIPS
+
+Pixels = NDArray[np.uint8]
+#: A figure, or None where it was not measured.
+Figures = dict[str, float | None]
+
+#: Column and pyiqa's name; the first three look at one picture, the last compares two.
+PYIQA = {"CLIP-IQA": "clipiqa", "MANIQA": "maniqa", "MUSIQ": "musiq", "MS-SWD": "msswd"}
+WITH_TRUTH = ("MS-SWD",)
+
+
+@dataclass(frozen=True)
+class MetricFiles:
+    """What a user has of the networks that are not part of the project; without it a column is not measured.
+
+    `vgg16`: Caffe order, for the project's own feature distance. `lpips_alexnet` and `dists_vgg16`: torchvision's.
+    `pyiqa` (a package of its own, not for commercial use) brings the rest and downloads their weights.
+    """
+
+    vgg16: Path | None = None
+    lpips_alexnet: Path | None = None
+    dists_vgg16: Path | None = None
+    pyiqa: bool = False
+
+
+class Metrics:
+    """Measures restored faces against the truth, both `[512, 512, 3]` uint8; networks run on `device`."""
+
+    def __init__(self, analyzer: FaceAnalyzer, files: MetricFiles, device: torch.device | str = "cpu") -> None:
+        self.analyzer, self.device = analyzer, torch.device(device)
+        self.distances: dict[str, nn.Module | None] = {
+            "LPIPS (alex)": LPIPS("alex", files.lpips_alexnet) if files.lpips_alexnet else None,
+            "DISTS": DISTS(files.dists_vgg16) if files.dists_vgg16 else None,
+        }
+        if files.vgg16:
+            self.distances["VGG16 features"] = VGG16FeatureDistance(files.vgg16, layers=(2, 7, 14))
+        for distance in self.distances.values():
+            if distance is not None:
+                distance.to(self.device)
+        package = _pyiqa() if files.pyiqa else None
+        self.others: dict[str, Callable[..., Any] | None] = {
+            column: package.create_metric(name, device=self.device) if package else None
+            for column, name in PYIQA.items()
+        }
+        self._fid: Callable[..., Any] | None = package.create_metric("fid", device=self.device) if package else None
+
+    @torch.inference_mode()
+    def figures(self, crop: Pixels, truth: Pixels, marks: Tensor) -> Figures:
+        """All columns but FID; `marks` `[68, 2]` are the truth's landmarks in pixels."""
+        restored, target = to_network([crop]), to_network([truth])
+        found = self.analyzer.landmark_detector.landmarks(restored).points[0].double()
+        marks = marks.double()
+        encoder = self.analyzer.identity_encoder
+        cosine = float((encoder.embed(restored) * encoder.embed(target)).sum().clamp(-1, 1))
+        pair = restored.to(self.device), target.to(self.device)
+        figures: Figures = {
+            "PSNR": float(psnr(restored, target)[0]),
+            "SSIM": float(structural_similarity(crop, truth, channel_axis=2)),  # type: ignore[no-untyped-call]
+        }
+        figures |= {name: None if d is None else float(d(*pair)) for name, d in self.distances.items()}
+        unit = [(image + 1) / 2 for image in pair]
+        for column, metric in self.others.items():
+            arguments = unit if column in WITH_TRUTH else unit[:1]
+            figures[column] = None if metric is None else float(metric(*arguments))
+        return figures | {
+            f"Deg. ({encoder.name.split(' ')[0]})": math.degrees(math.acos(cosine)),
+            "L2-LD (68)": float((found - marks).norm(dim=-1).mean()),
+            "ALD-e": float(affine_landmark_distance(found[list(EYES)], marks[list(EYES)])),
+            "ALD-m": float(affine_landmark_distance(found[list(MOUTH)], marks[list(MOUTH)])),
+            "colour shift (own)": colour_shift(restored[0], target[0]),
+        }
+
+    def fid(self, restored: Path, truth: Path) -> float | None:
+        """Of two folders of pictures, or None without pyiqa."""
+        return None if self._fid is None else float(self._fid(str(restored), str(truth)))
+
+
+def _pyiqa() -> Any:
+    try:
+        import pyiqa  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise HonestFaceError(f"pyiqa is needed ({error}): pip install 'honestface[metrics]'") from None
+    return pyiqa

@@ -1,0 +1,60 @@
+"""A smaller copy of a face folder, for machines that take only so many megabytes of data along."""
+
+import csv
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from models.errors import PictureError
+from training.faces import FaceFile, all_files
+
+#: The part of the allowance that index, labels and the file system are left.
+RESERVE = 0.08
+
+
+def pack_data(root: Path, out: Path, megabytes: float) -> list[FaceFile]:
+    """Copies faces of `root` as they are into `out`, with index.csv and labels.npz, and tells which.
+
+    Whole people at a time: those of the validation split first, then those with the most pictures, because the
+    reference stage needs several of one person.
+
+    Raises:
+        PictureError: `out` holds something already, or not even one person fits.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise PictureError(f"{out} is not empty: pack into a new folder")
+    people: dict[str, list[FaceFile]] = defaultdict(list)
+    for file in all_files(root):
+        people[file.identity].append(file)
+    order = sorted(people.values(), key=lambda files: (files[0].split != "val", -len(files), files[0].identity))
+    left, kept = (1 - RESERVE) * megabytes * 1e6, []
+    for files in order:
+        size = sum(file.path.stat().st_size for file in files)
+        if size <= left:
+            left -= size
+            kept += files
+    if not kept:
+        raise PictureError(f"{megabytes} MB do not hold the pictures of one person")
+    for file in kept:
+        target = out / file.path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file.path, target)
+    _write_index(root, out, kept)
+    return kept
+
+
+def _write_index(root: Path, out: Path, files: list[FaceFile]) -> None:
+    names = [file.path.relative_to(root).as_posix() for file in files]
+    with (out / "index.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["file", "identity", "split", "hq"])
+        writer.writerows([n, f.identity, f.split, int(f.hq)] for n, f in zip(names, files, strict=True))
+    labels = {
+        kind: [value for file in files if (value := getattr(file, field)) is not None]
+        for kind, field in (("landmarks", "landmarks"), ("sface", "descriptor"))
+    }
+    whole = {kind: np.stack(values) for kind, values in labels.items() if len(values) == len(files)}
+    if whole:
+        np.savez(out / "labels.npz", allow_pickle=False, files=np.array(names), **whole)
