@@ -19,10 +19,11 @@ class Store:
     """buildah with its images in a folder of ours; calling it runs a buildah command and returns what it printed."""
 
     def __init__(self, work: Path) -> None:
+        self._work = str(work)
         self._options = ("--root", str(work / "store"), "--runroot", str(work / "run"), "--storage-driver", "vfs")
 
     def __call__(self, *command: str) -> str:
-        return run("buildah", *self._options, *command, BUILDAH_ISOLATION="chroot")
+        return run("buildah", *self._options, *command, BUILDAH_ISOLATION="chroot", TMPDIR=self._work)
 
     def config(self) -> dict[str, Any]:
         """The image's configuration as Docker sees it."""
