@@ -67,7 +67,7 @@ $(BIN)/python:
 
 # The stamps carry what was installed: a repeat costs nothing, a changed pyproject.toml installs again.
 $(CORE): $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[fast]'
 	@touch $@
 
 $(DEMO): $(CORE)

@@ -18,6 +18,7 @@ from models.picture import Picture
 from models.references import Reference
 from models.runtime import Library, Precision, make_runtime, usable_cores
 from service.batcher import DeviceLost
+from service.settings import Settings
 
 # What PyTorch says on a CPU when memory is short; there it is a plain RuntimeError.
 _CPU_OUT_OF_MEMORY = "can't allocate memory"
@@ -132,3 +133,8 @@ def load_engine(
         digests={name: file.sha256 for name, file in manifest.files.items()},
     )
     return Engine(FaceRestorer(runtime.generator, bundle.analyzer, device), model)
+
+
+def engine_of(settings: Settings) -> Engine:
+    """The engine that the settings ask for; raises as `load_engine` does."""
+    return load_engine(settings.bundle, settings.device, settings.precision, settings.library, settings.device_threads)

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from models.errors import HonestFaceError
 from models.runtime import usable_cores
 from service.app import create_app
-from service.engine import Engine, load_engine
+from service.engine import Engine, engine_of
 from service.logs import configure, event
 from service.ray_cluster import cluster, import_ray, keep_to_loopback
 from service.ray_reference_sets import SharedReferenceSets, SharedReferenceStore
@@ -63,10 +63,9 @@ class Replica:
     def __init__(self, settings: Settings, make_engine: Callable[[], Engine] | None, shared: Any) -> None:
         keep_to_loopback()
         configure(settings.log_level)
-        s = settings
         self._app = create_app(
             settings,
-            make_engine or (lambda: load_engine(s.bundle, s.device, s.precision, s.library, s.device_threads)),
+            make_engine or (lambda: engine_of(settings)),
             lambda settings, metrics: SharedReferenceStore(settings, metrics, shared),
         )
         self._service: Service = self._app.state.service

@@ -33,7 +33,7 @@ def serve(
     # Has to be said before PyTorch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-    from service.engine import load_engine
+    from service.engine import engine_of
     from service.server import run
     from service.settings import Settings
 
@@ -41,8 +41,7 @@ def serve(
     settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     if replicas is not None:
         raise typer.Exit(_run_on_ray(settings, replicas))
-    s = settings
-    raise typer.Exit(run(s, lambda: load_engine(s.bundle, s.device, s.precision, s.library, s.device_threads)))
+    raise typer.Exit(run(settings, lambda: engine_of(settings)))
 
 
 def _run_on_ray(settings: "Settings", replicas: str) -> int:

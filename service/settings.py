@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.runtime import Library, Precision
-
 MEGABYTE = 1_000_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Where container engines put secrets: a file here, named like its variable in small letters, is a setting too.
@@ -27,11 +25,11 @@ class Settings(BaseSettings):
     bundle: Path | None = Field(None, description="Bundle folder; unset: the embedded `tiny` bundle.")
     device: str = Field("cpu", description="Device of the generator: `cpu`, `cuda`, `cuda:1`.")
 
-    precision: Precision = Field(
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="`float32`, `bfloat16`, on a GPU `float16`; `auto`: bfloat16 on a GPU and where the CPU has it.",
     )
-    library: Library = Field(
+    library: Literal["auto", "torch", "openvino"] = Field(
         "auto",
         description="What runs the generator on a CPU: `torch` or `openvino`; `auto`: OpenVINO where it is installed.",
     )
