@@ -54,7 +54,7 @@ def service() -> Iterator[httpx.Client]:
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client,
     ):
         try:
-            end = time.monotonic() + 120
+            end = time.monotonic() + 300
             while not ready(client):
                 assert process.poll() is None and time.monotonic() < end
                 time.sleep(0.2)
