@@ -217,4 +217,5 @@ def _last_line(status: Any) -> str:
     """The last line of what a replica said when it failed: its exception."""
     messages = (deployment.message for deployment in status.deployments.values())
     lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else status.message)
+    found = next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else status.message)
+    return str(found)
