@@ -25,9 +25,12 @@ _STATISTICS = "openvino.tools.ovc"
 def can_run(generator: HonestFace) -> bool:
     """Whether OpenVINO is installed (the extra `fast`) and the generator is one that it speeds up.
 
-    A KL autoencoder draws from its posterior by seed, and at that size a CPU is no device to hurry on.
+    A KL autoencoder draws from its posterior by seed, and at that size a CPU is no device to hurry on. An ablation
+    without one of the identity embedder's halves is for measuring only.
     """
-    return find_spec("openvino") is not None and isinstance(generator.vae, PixelUnshuffleAutoencoder)
+    embedder = generator.identity_embedder
+    whole = embedder is None or (embedder.facial_feature_extractor and embedder.face_identity_encoder) is not None
+    return find_spec("openvino") is not None and isinstance(generator.vae, PixelUnshuffleAutoencoder) and whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +102,7 @@ class OpenVINOGenerator:
     ) -> tuple[Tensor, SeenReference]:
         """One image's prompt and bent reference; how much there is to attend to varies, so that part is torch's."""
         embedder = self._source.identity_embedder
-        assert embedder is not None
+        assert embedder is not None and embedder.face_identity_encoder is not None
         row = optimal_reference(landmarks, references)
         facial, bent = self._consult(references.images[row], references.landmarks[row], landmarks)
         pooled = embedder.face_identity_encoder(references.identity, references.owner, 1)
@@ -128,8 +131,9 @@ class _Consult(nn.Module):
         self.generator = generator
 
     def forward(self, image: Tensor, landmarks: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.generator.identity_embedder is not None
-        facial = self.generator.identity_embedder.facial_feature_extractor(image, landmarks)
+        embedder = self.generator.identity_embedder
+        assert embedder is not None and embedder.facial_feature_extractor is not None
+        facial = embedder.facial_feature_extractor(image, landmarks)
         bent = warp_reference(image, landmarks, own, self.generator.config.reference_warp)
         return facial, self.generator.vae.encode(bent)
 

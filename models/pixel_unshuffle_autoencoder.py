@@ -53,8 +53,7 @@ class PixelUnshuffleAutoencoder(nn.Module):
             nn.PixelUnshuffle(_QUARTER),
             nn.Conv2d(48, w, 3, padding=1),
             *(ResidualBlock(w) for _ in range(config.refine_blocks)),
-            # No bias: it would be one number for each of the 16 places of a quarter, and losses on shallow features teach
-            # it a grid that lies on every picture (docs/adr/007).
+            # No bias: one number for each of a quarter's 16 places becomes a grid on every picture (docs/adr/007).
             nn.Conv2d(w, 48, 3, padding=1, bias=False),
             nn.PixelShuffle(_QUARTER),
         )
