@@ -23,13 +23,16 @@ _STATISTICS = "openvino.tools.ovc"
 
 
 def can_run(generator: HonestFace) -> bool:
-    """Whether OpenVINO is installed (the extra `fast`) and the generator is one that it speeds up.
+    """Whether OpenVINO is installed (the extra `fast`) and the generator is built like the tiny profile.
 
-    A KL autoencoder draws from its posterior by seed, and at that size a CPU is no device to hurry on. An ablation
-    without one of the identity embedder's halves is for measuring only.
+    That is without a posterior to draw from, and with all parts that look at references or none of them.
     """
     embedder = generator.identity_embedder
-    whole = embedder is None or (embedder.facial_feature_extractor and embedder.face_identity_encoder) is not None
+    whole = embedder is None or (
+        embedder.facial_feature_extractor is not None
+        and embedder.face_identity_encoder is not None
+        and generator.reference_adapter is not None
+    )
     return find_spec("openvino") is not None and isinstance(generator.vae, PixelUnshuffleAutoencoder) and whole
 
 

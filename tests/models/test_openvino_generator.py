@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ import torch
 from models.honestface import HonestFace
 from models.openvino_generator import OpenVINOGenerator, can_run
 from models.references import References
-from tests.small_generator import SMALL_SD21, faces, identities, landmarks, references, small_generator
+from tests.small_generator import SMALL, SMALL_SD21, faces, identities, landmarks, references, small_generator
 
 LEVEL = 2 / 255
 
@@ -62,7 +63,9 @@ def test_references_need_landmarks_and_identity(converted: OpenVINOGenerator) ->
 
 
 def test_only_the_tiny_profile_is_converted(source: HonestFace) -> None:
-    assert can_run(source) and not can_run(small_generator(SMALL_SD21))
+    assert can_run(source) and can_run(small_generator(replace(SMALL, identity_embedder=None, reference_adapter=None)))
+    assert not can_run(small_generator(SMALL_SD21))
+    assert not can_run(small_generator(replace(SMALL, reference_adapter=None)))
 
 
 def test_nothing_is_reported_to_the_vendor() -> None:
