@@ -39,6 +39,8 @@ class BaselineConfig(LatentAdversarialConfig):
     vre: Path
     lora_rank: int = 0
     """Rank (and alpha) of LoRA on the UNet; 0 trains all of it."""
+    trained: tuple[str, ...] = ("unet.", "position_map.", "vre.projection.")
+    """What is trained, as beginnings of the parameters' names; `vae.refine.` alone smooths what is done (ADR 007)."""
     warm_start: Path | None = None
     """A folder with components of an earlier run to begin with."""
     checkpointing: bool = False
@@ -79,7 +81,7 @@ class BaselineStage(Stage):
             for name in inherited(self.network):
                 load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
         self.adversary = restoration_adversary(config, self.network)
-        freeze_all_but(self.network, ("unet.", "position_map.", "vre.projection.", "vae.refine."))
+        freeze_all_but(self.network, config.trained)
         if config.lora_rank:
             adapt(self.network.unet, config.lora_rank)
         if config.checkpointing:

@@ -102,7 +102,7 @@ class HonestFaceStage(Stage):
                 if getattr(self.network, name) is not None:
                     load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
         self.adversary = restoration_adversary(config, self.network)
-        freeze_all_but(self.network, ("identity_embedder.", "reference_adapter.", "vre.projection.", "vae.refine."))
+        freeze_all_but(self.network, ("identity_embedder.", "reference_adapter.", "vre.projection."))
         adapt(self.network.unet, config.lora_rank)
         if config.eye_features:
             self._take_eye_features(config.eye_features)

@@ -111,9 +111,14 @@ def trained_parts(network: nn.Module) -> set[str]:
 
 
 def test_the_baseline_keeps_latents_and_dictionary_as_they_are(blind: BaselineStage) -> None:
-    assert trained_parts(blind.network) == {"unet", "position_map", "vre", "vae"}
+    assert trained_parts(blind.network) == {"unet", "position_map", "vre"}
     assert trained_parts(blind.network.vre) == {"projection"}
-    assert trained_parts(blind.network.vae) == {"refine"}
+
+
+def test_the_last_convolutions_alone_can_be_trained_behind_a_finished_model(workshop: Workshop) -> None:
+    stage = BaselineStage(workshop.baseline().model_copy(update={"trained": ("vae.refine.",)}))
+    assert trained_parts(stage.network) == {"vae"} and trained_parts(stage.network.vae) == {"refine"}
+    assert set(one_step(stage, step=1)) == {"latent", "pixels"}
 
 
 def test_one_step_of_the_baseline(blind: BaselineStage) -> None:
@@ -143,7 +148,7 @@ def test_the_prompt_in_training_is_the_generators() -> None:
 
 
 def test_one_step_with_references(referenced: HonestFaceStage) -> None:
-    assert trained_parts(referenced.network) == {"identity_embedder", "reference_adapter", "vre", "vae", "unet"}
+    assert trained_parts(referenced.network) == {"identity_embedder", "reference_adapter", "vre", "unet"}
     assert all(".lora_" in name for name, p in referenced.network.unet.named_parameters() if p.requires_grad)
     assert set(one_step(referenced, step=0)) == {"latent", "pixels", "features"}
     assert set(one_step(referenced, step=1)) == {"latent", "pixels", "mfa"}
