@@ -31,10 +31,12 @@ class Cost:
         return Cost(self.parameters, self.macs * runs, self.attention_macs * runs)
 
 
-class _AttentionCounter(TorchFunctionMode):
+class _FunctionCounter(TorchFunctionMode):
+    """What no layer's hook sees: attention's products, and convolutions by weights that were rearranged first."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.macs = 0
+        self.attention_macs = self.macs = 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -42,8 +44,12 @@ class _AttentionCounter(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             inputs = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
             query, key, value = inputs["query"], inputs["key"], inputs["value"]
-            self.macs += query.numel() * key.shape[-2] + query.numel() // query.shape[-1] * value.shape[-2:].numel()
-        return func(*args, **(kwargs or {}))
+            products = query.numel() * key.shape[-2] + query.numel() // query.shape[-1] * value.shape[-2:].numel()
+            self.attention_macs += products
+        out = func(*args, **(kwargs or {}))
+        if func is F.conv2d and not isinstance(args[1], nn.Parameter):
+            self.macs += out.numel() * args[1][0].numel()
+        return out
 
 
 def _layer_macs(layer: nn.Module, output: Tensor) -> int:
@@ -69,12 +75,12 @@ def measure(networks: Sequence[nn.Module], run: Callable[[], object]) -> Cost:
     layers = [layer for network in networks for layer in network.modules() if isinstance(layer, counted)]
     hooks = [layer.register_forward_hook(add) for layer in layers]
     try:
-        with torch.no_grad(), _AttentionCounter() as attention:
+        with torch.no_grad(), _FunctionCounter() as functions:
             run()
     finally:
         for hook in hooks:
             hook.remove()
-    return Cost(parameters(*networks), macs, attention.macs)
+    return Cost(parameters(*networks), macs + functions.macs, functions.attention_macs)
 
 
 def measure_lora(network: nn.Module, run: Callable[[], object], rank: int = 16) -> Cost:
