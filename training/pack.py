@@ -16,9 +16,8 @@ FACE_TOOLS = ("detector", "landmarks", "identity")
 LICENCE = "Apache-2.0 (weights trained by the HonestFace project)"
 PROVENANCE = (
     "Trained from random weights by `honestface train` with the settings in training/configs. The identity encoder "
-    "learned from SFace's embeddings (OpenCV Zoo, Apache-2.0) of the training pictures, and the identity loss used SFace "
-    "beside it; perceptual losses used VGG16 "
-    "features. Neither is part of the bundle."
+    "learned from SFace's embeddings (OpenCV Zoo, Apache-2.0) of the training pictures, and the identity loss used "
+    "SFace beside it; perceptual losses used VGG16 features. Neither is part of the bundle."
 )
 TRAINING_DATA = (
     "Official portraits of US members of Congress and governors (federal works, public domain)",
