@@ -26,7 +26,7 @@ class Metrics:
 
         self.requests = counter("requests_total", "Requests answered.", "route", "method", "code")
         self.request_seconds = seconds(
-            "request_seconds", "From the request's first byte to the answer's last.", "route"
+            "request_seconds", "From the request's first byte to the answer's last.", "route", "code"
         )
         self.stage_seconds = seconds("stage_seconds", "Time of a request in each stage.", "stage")
         self.in_progress = gauge("requests_in_progress", "Requests admitted and not yet answered.")

@@ -16,6 +16,7 @@ from service.problems import INTERNAL, Problem
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+_PROBES = ("/livez", "/readyz", "/startupz")
 CLIENT_CLOSED = 499  # logged and counted when the client left before its answer; it is never sent
 
 
@@ -83,11 +84,12 @@ class RequestScope:
         route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        self._metrics.request_seconds.labels(route, str(status)).observe(seconds)
         for stage, spent in context.stages.items():
             self._metrics.stage_seconds.labels(stage).observe(spent)
-        # Probes and scrapes would drown the log.
-        level = logging.INFO if route in ("/restore", "/reference-sets/{id}") or status >= 400 else logging.DEBUG
+        # Probes and scrapes would drown the log; a probe's 503 is an answer, and the state itself is logged.
+        told = route in ("/restore", "/reference-sets/{id}") or (status >= 400 and route not in _PROBES)
+        level = logging.INFO if told else logging.DEBUG
         stages = {f"{stage}_s": round(spent, 4) for stage, spent in context.stages.items()}
         event(
             "request",

@@ -13,7 +13,7 @@ from service.app import create_app
 from service.engine import Engine
 from service.logs import configure, event
 from service.settings import Settings
-from service.state import Service
+from service.state import LAST_SECONDS, Service
 
 
 class Server(uvicorn.Server):
@@ -65,7 +65,7 @@ def run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        timeout_graceful_shutdown=LAST_SECONDS,
     )
     server = Server(config, service)
     server.run()

@@ -14,6 +14,9 @@ from service.reference_sets import ReferenceStore
 from service.restoration import RestorationPipeline
 from service.settings import Settings
 
+#: After the drain: what connections have to close in, and then the device to finish what it has begun.
+LAST_SECONDS = 5
+
 
 class Service:
     """Starts the device thread, and knows whether the service is started, ready, alive, draining or dead."""
@@ -47,7 +50,7 @@ class Service:
     def close(self) -> None:
         """Ends the threads; what the device has begun is finished."""
         if self.alive:
-            self.pipeline.batcher.close(timeout=self.settings.drain_s)
+            self.pipeline.batcher.close(timeout=LAST_SECONDS)
         self.pipeline.close()
 
     def drain(self) -> None:
