@@ -7,9 +7,10 @@ from typing import Any
 import litserve
 from fastapi import Request, Response
 
-from models.bundle import load_bundle
-from models.face_restorer import FaceRestorer, Options
+from models.face_restorer import Options
 from models.picture import decode, encode
+from service.engine import engine_of
+from service.settings import Settings
 
 
 class Api(litserve.LitAPI):  # type: ignore[misc]
@@ -18,8 +19,9 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
     folder: Path | None = None
 
     def setup(self, device: str) -> None:
-        bundle = load_bundle(self.folder, "cpu")
-        self.restorer = FaceRestorer(bundle.generator, bundle.analyzer)
+        engine = engine_of(Settings(bundle=self.folder))
+        engine.warm_up([1])
+        self.restorer = engine.restorer
 
     def decode_request(self, request: Request) -> tuple[bytes, str]:
         form: Any = request  # LitServe hands over what it made of the body

@@ -3,8 +3,9 @@
     python -m benchmarks.service [--seconds 20] [--case face|photo] [--clients 1 4 16] [--bundle DIR] [--json FILE]
 
 Closed loop at 1, 4 and 16 clients with an aligned face of 512 px and with a photograph of 12 megapixels, JPEG in and
-out. "Engine alone" is the same work, decode to encode, in a loop without any server. The three take turns, so that
-what else the machine does falls on all of them. "CPU" is the processor time that an answer costs, the client's not
+out. "Engine alone" is the same work, decode to encode, in a loop without any server. All three run the generator as the
+service would (HONESTFACE_LIBRARY and HONESTFACE_PRECISION hold for all), and take turns, so that what else the machine
+does falls on all of them. "CPU" is the processor time that an answer costs, the client's not
 counted, on all cores together.
 """
 
@@ -20,9 +21,10 @@ import torch
 
 from benchmarks.load import Outcome, Upload, closed_loop, cpu_seconds, cpu_share, watching
 from benchmarks.servers import Case, Server, cases, honestface, litserve
-from models.bundle import load_bundle
 from models.face_restorer import FaceRestorer, Options
 from models.picture import decode, encode
+from service.engine import engine_of
+from service.settings import Settings
 
 Row = dict[str, float | int | str]
 
@@ -39,15 +41,16 @@ def main() -> None:
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
     print(f"{machine}\n\n| server | case | clients | per second | p50 ms | p99 ms | CPU ms | peak MB |\n{'|---' * 8}|")
     rows: list[Row] = []
-    loaded = load_bundle(arguments.bundle)
-    engine = FaceRestorer(loaded.generator, loaded.analyzer)
+    engine = engine_of(Settings(bundle=arguments.bundle))
+    engine.warm_up([1])
+    alone = engine.restorer
     with litserve(arguments.bundle) as other, honestface(arguments.bundle) as ours:
         idle = {"LitServe": cpu_share(other.pid, 5), "HonestFace": cpu_share(ours.pid, 5)}
         for name, case in cases().items():
             if arguments.case in (None, name):
-                engine_alone(engine, case, 1)
+                engine_alone(alone, case, 1)
                 for clients in arguments.clients:
-                    rows.append(_row("engine alone", case, clients, *engine_alone(engine, case, arguments.seconds)))
+                    rows.append(_row("engine alone", case, clients, *engine_alone(alone, case, arguments.seconds)))
                     for server, process in (("LitServe", other), ("HonestFace", ours)):
                         rows.append(_row(server, case, clients, *served(process, case, clients, arguments.seconds)))
     print(f"\nidle, cores: {', '.join(f'{name} {share:.4f}' for name, share in idle.items())}")
