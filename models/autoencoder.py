@@ -37,6 +37,8 @@ class KLAutoencoder(nn.Module):
         super().__init__()
         self.network = AutoencoderKL(**config.arguments)
         self.scaling = float(config.arguments.get("scaling_factor", 0.18215))
+        #: Pixels a latent position covers, each way.
+        self.patch = 2 ** (len(config.arguments["block_out_channels"]) - 1)
 
     def encode(self, images: Tensor, seeds: Sequence[int | None] | None = None) -> Tensor:
         posterior = self.network.encode(images).latent_dist

@@ -64,11 +64,17 @@ class SeenReference:
 
 
 class PositionMap(nn.Module):
-    """Learned channels `[P, size, size]` that say where in the aligned frame a place is."""
+    """Learned channels `[P, size, size]` that say where in the aligned frame a place is; P is a multiple of 4.
+
+    They begin as sines and cosines of row and column, half a wave long and shorter by octaves.
+    """
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(0.1 * torch.randn(channels, size, size))
+        octaves = torch.pi * 2.0 ** torch.arange(channels // 4).view(-1, 1) * torch.linspace(0, 1, size)
+        waves = torch.stack([octaves.sin(), octaves.cos()], 1).flatten(0, 1)
+        rows, columns = waves.view(-1, size, 1), waves.view(-1, 1, size)
+        self.weight = nn.Parameter(torch.cat([rows.expand(-1, size, size), columns.expand(-1, size, size)]))
 
     def forward(self, latent: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:
         """The latent `[B, C, h, w]` with the map's channels behind its own; `corner` (row, column) is where it lies."""

@@ -15,7 +15,7 @@ from models.facial_feature_extractor import optimal_reference
 from models.honestface import HonestFace, SeenReference
 from models.identity_embedder import IdentityPrompt
 from models.one_step_diffusion import blend_latents
-from models.pixel_unshuffle_autoencoder import PATCH, PixelUnshuffleAutoencoder
+from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder
 from models.reference_warp import warp_reference
 from models.references import References
 
@@ -52,7 +52,7 @@ class OpenVINOGenerator:
 
     def __init__(self, generator: HonestFace, threads: int, bfloat16: bool) -> None:
         self._source = generator
-        side, latents = generator.config.latent_size * PATCH, generator.config.latent_size
+        side, latents = generator.config.latent_size * generator.vae.patch, generator.config.latent_size
         picture, points, one = torch.rand(1, 3, side, side), torch.rand(1, 68, 2) * side, torch.ones(1)
         compiler = _Compiler(threads)
         self._perceive = compiler.graph(_Perceive(generator), (picture,))

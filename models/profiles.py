@@ -14,12 +14,12 @@ from models.stable_diffusion_21 import UNET
 from models.visual_representation_embedder import VREConfig
 
 TINY_UNET: dict[str, Any] = {
-    "sample_size": 64,
-    "in_channels": 64 + 16,
-    "out_channels": 64,
-    "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-    "block_out_channels": (64, 128, 160),
+    "sample_size": 128,
+    "in_channels": 24 + 16,
+    "out_channels": 24,
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "block_out_channels": (32, 64, 128, 160),
     "layers_per_block": 1,
     "cross_attention_dim": 256,
     "attention_head_dim": 4,
@@ -38,6 +38,7 @@ TINY = HonestFaceConfig(
     ),
     reference_adapter=ReferenceAdapterConfig(),
     position_channels=16,
+    latent_size=128,
 )
 
 #: The paper: Stable Diffusion 2.1-base, OSDFace's VRE, ArcFace's 512-d identities.

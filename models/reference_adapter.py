@@ -5,6 +5,7 @@ The paper's eleven tokens tell a large prior who it is; a small network knows fe
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 class ReferenceAdapterConfig:
     """`widths` are the UNet's channels level by level; the UNet has one residual block a level."""
 
-    latent_channels: int = 64
-    widths: tuple[int, int, int] = (64, 128, 160)
+    latent_channels: int = 24
+    widths: tuple[int, ...] = (32, 64, 128, 160)
 
 
 class ReferenceAdapter(nn.Module):
@@ -24,14 +25,14 @@ class ReferenceAdapter(nn.Module):
 
     def __init__(self, config: ReferenceAdapterConfig) -> None:
         super().__init__()
-        a, b, c = config.widths
-        self.enter = nn.Conv2d(3 * config.latent_channels, a, 3, padding=1)
-        self.blocks = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in (a, b, c))
-        self.down = nn.ModuleList([nn.Conv2d(a, b, 3, 2, 1), nn.Conv2d(b, c, 3, 2, 1)])
+        widths = config.widths
+        steps = list(pairwise(widths))
+        self.enter = nn.Conv2d(3 * config.latent_channels, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for w in widths)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in steps)
         # after conv_in and the block of level 1, after its downsampler and the block of level 2, ..., middle
-        self.leave = nn.ModuleList(
-            nn.Conv2d(i, o, 1) for i, o in ((a, a), (a, a), (b, a), (b, b), (c, b), (c, c), (c, c))
-        )
+        leave = [(widths[0], widths[0])] * 2 + [pair for a, b in steps for pair in ((b, a), (b, b))]
+        self.leave = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in [*leave, (widths[-1], widths[-1])])
         for layer in self.leave:
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -41,7 +42,7 @@ class ReferenceAdapter(nn.Module):
     def forward(
         self, latent: Tensor, reference: Tensor, agreement: Tensor, present: Tensor
     ) -> tuple[list[Tensor], Tensor]:
-        """Residuals of the six skips and of the middle block; exactly zero where `present` `[B]` is False.
+        """Residuals of the skips, two a level, and of the middle block; exactly zero where `present` `[B]` is False.
 
         `agreement` `[B]` is the cosine between the identities of input and reference.
         """

@@ -21,7 +21,7 @@ from tests.models.drawn_face import drawn_landmarks
 SIDE = 64
 
 SMALL = HonestFaceConfig(
-    vae=PixelUnshuffleAutoencoderConfig(latent_channels=16, width=8, refine_blocks=1),
+    vae=PixelUnshuffleAutoencoderConfig(latent_channels=16, patch=8),
     unet={
         "sample_size": 8,
         "in_channels": 16 + 4,

@@ -19,14 +19,15 @@ LPIPS_NETS: dict[str, BackboneName] = {"lpips-alex": "alex", "lpips-vgg": "vgg",
 class PerceptualConfig(BaseModel):
     """`backbone` is VGG16 in Caffe's order for "vgg16-features", torchvision's state dict for LPIPS and DISTS.
 
-    `weights` are LPIPS's linear ones or DISTS's alpha and beta, by default out of the installed wheel. `edges` adds the
-    distance of the edges (Eq. 9).
+    `layers` are those of "vgg16-features", in torchvision's numbering up to 14. `weights` are LPIPS's linear ones or
+    DISTS's alpha and beta, by default out of the installed wheel. `edges` adds the distance of the edges (Eq. 9).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["vgg16-features", "lpips-alex", "lpips-vgg", "lpips-squeeze", "dists", "mse"]
     backbone: Path | None = None
+    layers: tuple[int, ...] = (2, 7)
     weights: Path | None = None
     edges: bool = False
 
@@ -50,7 +51,7 @@ def perceptual_distance(config: PerceptualConfig) -> nn.Module:
     if config.backbone is None:
         distance = MeanSquaredError()
     elif config.kind == "vgg16-features":
-        distance = VGG16FeatureDistance(config.backbone)
+        distance = VGG16FeatureDistance(config.backbone, config.layers)
     elif config.kind == "dists":
         distance = DISTS(config.backbone, config.weights)
     else:

@@ -25,7 +25,7 @@ TOOLS = FaceToolsConfig(
     IdentityNetworkConfig(widths=(4, 4, 4, 4), embedding=8),
 )
 GENERATOR = HonestFaceConfig(
-    vae=PixelUnshuffleAutoencoderConfig(latent_channels=4, width=4),
+    vae=PixelUnshuffleAutoencoderConfig(latent_channels=4),
     unet={
         "in_channels": 4,
         "out_channels": 4,

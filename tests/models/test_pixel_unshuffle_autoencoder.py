@@ -13,7 +13,7 @@ def pictures(count: int = 6, side: int = 64) -> Tensor:
 
 def fitted(channels: int) -> PixelUnshuffleAutoencoder:
     torch.manual_seed(0)
-    config = PixelUnshuffleAutoencoderConfig(latent_channels=channels, width=8, refine_blocks=1)
+    config = PixelUnshuffleAutoencoderConfig(latent_channels=channels, patch=8)
     network = PixelUnshuffleAutoencoder(config).requires_grad_(False)
     network.fit_principal_components(pictures())
     return network

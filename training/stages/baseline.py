@@ -24,8 +24,6 @@ from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.stage import Batch, ProfileName, Stage, on_device
 
-CELL = 8  # pixels of one latent position
-
 
 class BaselineConfig(LatentAdversarialConfig):
     vgg16: Path | None = None
@@ -39,17 +37,15 @@ class BaselineConfig(LatentAdversarialConfig):
     vre: Path
     lora_rank: int = 0
     """Rank (and alpha) of LoRA on the UNet; 0 trains all of it."""
-    trained: tuple[str, ...] = ("unet.", "position_map.", "vre.projection.")
-    """What is trained, as beginnings of the parameters' names; `vae.refine.` alone smooths what is done (ADR 007)."""
     warm_start: Path | None = None
     """A folder with components of an earlier run to begin with."""
     checkpointing: bool = False
     """Compute the UNet's and a KL autoencoder's blocks twice instead of keeping what is between them: less memory."""
     presets: tuple[str, ...] = ("vqfr-v2", "vqfr-v1", "wide")
-    crop_cells: int = 64
-    """Side of the square of latent positions that is restored; 64 is the whole face."""
-    decoded_cells: int = 28
-    """Side of the square inside it that is decoded for the losses on pixels."""
+    crop_side: int = 512
+    """Side in pixels of the square that is restored; 512 is the whole face."""
+    decoded_side: int = 224
+    """Side in pixels of the square inside it that is decoded for the losses on pixels."""
     latent_weight: float = 1.0
     pixel_weight: float = 1.0
     pixel_loss: Literal["l1", "mse"] = "l1"
@@ -81,7 +77,7 @@ class BaselineStage(Stage):
             for name in inherited(self.network):
                 load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
         self.adversary = restoration_adversary(config, self.network)
-        freeze_all_but(self.network, config.trained)
+        freeze_all_but(self.network, ("unet.", "position_map.", "vre.projection."))
         if config.lora_rank:
             adapt(self.network.unet, config.lora_rank)
         if config.checkpointing:
@@ -96,12 +92,13 @@ class BaselineStage(Stage):
         truth, lq = (batch[key].to(memory_format=torch.channels_last) for key in ("truth", "lq"))
         with torch.no_grad():
             latent, target = network.vae.encode(torch.cat([lq, truth])).chunk(2)
-        corner = random_corner(latent, self.config.crop_cells)
-        latent, target = (cut(part, corner, self.config.crop_cells) for part in (latent, target))
-        truth = cut(truth, (corner[0] * CELL, corner[1] * CELL), self.config.crop_cells * CELL)
+        cells = self.config.crop_side // network.vae.patch
+        corner = random_corner(latent, cells)
+        latent, target = (cut(part, corner, cells) for part in (latent, target))
+        truth = cut(truth, in_pixels(network, corner), self.config.crop_side)
         prompt = visual_prompt(network, lq)
         restored = network.predict(latent, prompt, corner=corner)
-        decoded = decode_square(network, restored, truth, self.config.decoded_cells)
+        decoded = decode_square(network, restored, truth, self.config.decoded_side)
         losses = restoration_losses(network, restored, target, decoded, self.features, self.config, step)
         if self.adversary is not None:
             pixels = decoded.restored, decoded.truth
@@ -174,6 +171,11 @@ def random_corner(images: Tensor, side: int) -> tuple[int, int]:
     return row, column
 
 
+def in_pixels(network: HonestFace, corner: tuple[int, int]) -> tuple[int, int]:
+    """Where a latent position begins in the picture."""
+    return corner[0] * network.vae.patch, corner[1] * network.vae.patch
+
+
 def cut(images: Tensor, corner: tuple[int, int], side: int) -> Tensor:
     """The square of `side` at a corner of `[B, C, H, W]`."""
     return images[:, :, corner[0] : corner[0] + side, corner[1] : corner[1] + side]
@@ -209,12 +211,13 @@ class DecodedSquare:
         return cut(self.restored, corner, side), cut(self.truth, corner, side)
 
 
-def decode_square(network: HonestFace, restored: Tensor, truth: Tensor, cells: int) -> DecodedSquare:
-    """Decodes a random square of `cells` of latents `[B, C, h, w]`; `truth` `[B, 3, 8h, 8w]`."""
+def decode_square(network: HonestFace, restored: Tensor, truth: Tensor, side: int) -> DecodedSquare:
+    """Decodes a random square of `side` pixels of latents `[B, C, h, w]`; `truth` `[B, 3, H, W]` is what they show."""
+    cells = side // network.vae.patch
     corner = random_corner(restored, cells)
     decoded = network.vae.decode(cut(restored, corner, cells))
-    row, column = corner[0] * CELL, corner[1] * CELL
-    return DecodedSquare(decoded, cut(truth, (row, column), cells * CELL), (row, column))
+    place = in_pixels(network, corner)
+    return DecodedSquare(decoded, cut(truth, place, side), place)
 
 
 def latent_loss(network: HonestFace, restored: Tensor, target: Tensor) -> Tensor:

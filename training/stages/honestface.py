@@ -31,7 +31,6 @@ from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.stage import Batch, Stage, on_device
 from training.stages.baseline import (
-    CELL,
     BaselineConfig,
     DecodedSquare,
     adapt,
@@ -39,6 +38,7 @@ from training.stages.baseline import (
     cut,
     decode_square,
     freeze_all_but,
+    in_pixels,
     inherited,
     keep_less,
     latent_loss,
@@ -78,7 +78,7 @@ class HonestFaceStageConfig(BaselineConfig):
     mfa_every: int = 4
     """How often MFA is measured on the decoded square; its weight makes up for the steps between."""
     face_every: int = 4
-    """How often whole faces are restored for the identity loss; the steps between see squares of `crop_cells`."""
+    """How often whole faces are restored for the identity loss; the steps between see squares of `crop_side`."""
     face_batch: int = 4
     """Whole faces of such a step."""
 
@@ -138,13 +138,14 @@ class HonestFaceStage(Stage):
             person = cast(IdentityEmbedder, network.identity_embedder)(marks.points, references)
             prompt = network.fusion(prompt, person)
             seen = network.see(person, references, marks.points, who)
-        cells = latent.shape[-1] if whole else config.crop_cells
+        side = truth.shape[-1] if whole else config.crop_side
+        cells = side // network.vae.patch
         corner = random_corner(latent, cells)
         latent, target = cut(latent, corner, cells), cut(target, corner, cells)
         if seen is not None:
             seen = replace(seen, latent=cut(seen.latent, corner, cells))
         restored = network.predict(latent, prompt, network.steer(latent, seen), corner)
-        truth = cut(truth, (corner[0] * CELL, corner[1] * CELL), cells * CELL)
+        truth = cut(truth, in_pixels(network, corner), side)
         if whole:
             decoded = DecodedSquare(network.vae.decode(restored), truth, (0, 0))
             losses = {
@@ -152,16 +153,17 @@ class HonestFaceStage(Stage):
                 "identity": self._identity_loss(decoded.restored, truth),
             }
         else:
-            decoded = decode_square(network, restored, truth, config.decoded_cells)
+            decoded = decode_square(network, restored, truth, config.decoded_side)
             losses = {}
         if not whole or config.face_every == 1:
             losses |= restoration_losses(network, restored, target, decoded, self.features, config, step)
         if self.adversary is not None:
-            pixels = decoded.part(config.decoded_cells * CELL)
+            pixels = decoded.part(config.decoded_side)
             losses |= self.adversary.judge(restoration_cases((restored, target), prompt, corner, pixels), step)
         if (not whole or config.face_every == 1) and step % config.mfa_every == 1 % config.mfa_every:
             mask = attention_mask(marks.heatmaps, lq.shape[-1])
-            place = (corner[0] * CELL + decoded.corner[0], corner[1] * CELL + decoded.corner[1])
+            top, left = in_pixels(network, corner)
+            place = (top + decoded.corner[0], left + decoded.corner[1])
             mask = cut(mask, place, decoded.truth.shape[-1])
             mask = mask if config.mfa_heatmap else torch.ones_like(mask)
             distance = masked_distance(decoded.restored, decoded.truth, mask, self.mfa_distance)

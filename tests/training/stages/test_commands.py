@@ -55,7 +55,7 @@ def test_from_nothing_to_a_bundle(face_folder: Path, vgg16_file: Path, tmp_path:
     train("vae", vgg16=vgg16_file)
     train("vre", association_from=0)
     blind = {"vgg16": vgg16_file, "vae": runs / "vae" / "vae.safetensors", "vre": runs / "vre" / "vre.safetensors"}
-    squares = {"crop_cells": 16, "decoded_cells": 8, "feature_side": 32, "perceptual": "null"}
+    squares = {"crop_side": 128, "decoded_side": 64, "feature_side": 32, "perceptual": "null"}
     train("baseline", **blind, **squares)
     train(
         "honestface",

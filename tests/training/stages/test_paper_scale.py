@@ -85,7 +85,7 @@ def test_from_the_base_model_to_references(face_folder: Path, face_tools: Path, 
         CONFIGS / "vre.yaml",
         [*LEAN, data, f"run={runs / 'vre'}", f"perceptual={NO_WEIGHTS}", "gan_from=0", "association_from=1"],
     )
-    blind = [*LEAN, data, f"vre={runs / 'vre' / 'vre.safetensors'}", f"perceptual={NO_WEIGHTS}", "decoded_cells=16"]
+    blind = [*LEAN, data, f"vre={runs / 'vre' / 'vre.safetensors'}", f"perceptual={NO_WEIGHTS}", "decoded_side=128"]
     blind += ["feature_side=128"]
     run(
         "baseline",

@@ -42,8 +42,8 @@ class Workshop:
             run=self.runs / "baseline",
             steps=1,
             batch=1,
-            crop_cells=16,
-            decoded_cells=8,
+            crop_side=128,
+            decoded_side=64,
             feature_side=32,
         )
 
@@ -115,12 +115,6 @@ def test_the_baseline_keeps_latents_and_dictionary_as_they_are(blind: BaselineSt
     assert trained_parts(blind.network.vre) == {"projection"}
 
 
-def test_the_last_convolutions_alone_can_be_trained_behind_a_finished_model(workshop: Workshop) -> None:
-    stage = BaselineStage(workshop.baseline().model_copy(update={"trained": ("vae.refine.",)}))
-    assert trained_parts(stage.network) == {"vae"} and trained_parts(stage.network.vae) == {"refine"}
-    assert set(one_step(stage, step=1)) == {"latent", "pixels"}
-
-
 def test_one_step_of_the_baseline(blind: BaselineStage) -> None:
     assert set(one_step(blind, step=0)) == {"latent", "pixels", "features"}
     assert blind.pictures().shape == (3, 3 * 512, 2 * 512)
@@ -131,10 +125,10 @@ def test_what_is_restored_perfectly_costs_nothing_but_the_autoencoder(blind: Bas
     with torch.no_grad():
         target = blind.network.vae.encode(batch["truth"])
         decoded = blind.network.vae.decode(target)
-        square = baseline.decode_square(blind.network, target, decoded, 8)
+        square = baseline.decode_square(blind.network, target, decoded, 64)
         losses = baseline.restoration_losses(blind.network, target, target, square, blind.features, blind.config, 0)
     assert float(losses["latent"]) == 0
-    assert float(losses["pixels"]) < 0.05  # only what a square's rim lacks of its neighbourhood
+    assert float(losses["pixels"]) < 1e-5
 
 
 def test_the_prompt_in_training_is_the_generators() -> None:
