@@ -21,7 +21,7 @@ class PixelUnshuffleAutoencoderConfig:
 class PixelUnshuffleAutoencoder(nn.Module):
     """Deterministic autoencoder with the interface of the generator's VAE.
 
-    `encode`: `[B, 3, H, W]` in [-1, 1] to `[B, latent_channels, H/patch, W/patch]` of unit variance; `decode` back.
+    `encode`: `[B, 3, H, W]` in [-1, 1] to `[B, latent_channels, H/patch, W/patch]` of zero mean; `decode` back.
     H and W are multiples of `patch`.
     """
 
@@ -41,24 +41,15 @@ class PixelUnshuffleAutoencoder(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         return F.pixel_shuffle(self.decoder(latents), self.patch)
 
-    @property
-    def channel_scales(self) -> Tensor:
-        """How far one unit of each latent channel moves a patch, `[1, C, 1, 1]`: the channel's weight in a loss."""
-        lengths: Tensor = self.decoder.weight.detach().flatten(1).norm(dim=0)
-        return lengths.view(1, -1, 1, 1)
-
     @torch.no_grad()
     def fit_principal_components(self, images: Tensor) -> None:
         """Make encoder and decoder the principal components of the patches of `images` `[N, 3, H, W]` (Karhunen-Loeve
-        transform), scaled so that each latent channel has unit variance."""
+        transform): a turn of the patch and no scaling, so that noise is as small in each channel as in the picture."""
         patches = F.pixel_unshuffle(images, self.patch).transpose(0, 1).flatten(1).T.double()
         mean = patches.mean(0)
-        values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
-        channels = self.encoder.out_channels
-        deviations = values.flip(0)[:channels].clamp_min(1e-8).sqrt()
-        axes = vectors.flip(1)[:, :channels]
-        into, back = (axes / deviations).T, axes * deviations
-        self.encoder.weight.copy_(into[:, :, None, None])
-        self.encoder.bias.copy_(-into @ mean)  # type: ignore[union-attr]
-        self.decoder.weight.copy_(back[:, :, None, None])
+        _, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+        axes = vectors.flip(1)[:, : self.encoder.out_channels]
+        self.encoder.weight.copy_(axes.T[:, :, None, None])
+        self.encoder.bias.copy_(-axes.T @ mean)  # type: ignore[union-attr]
+        self.decoder.weight.copy_(axes[:, :, None, None])
         self.decoder.bias.copy_(mean)  # type: ignore[union-attr]

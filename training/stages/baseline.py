@@ -14,7 +14,6 @@ from models.diffusers_folder import read_unet, read_vae
 from models.errors import HonestFaceError
 from models.honestface import HonestFace, HonestFaceConfig
 from models.lora import adapter_state, add_adapters, merge_lora
-from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder
 from models.profiles import PROFILES
 from training.adversary import Adversary, LatentAdversarialConfig, restoration_adversary, restoration_cases
 from training.components import load_component, save_components
@@ -56,7 +55,7 @@ class BaselineConfig(LatentAdversarialConfig):
 
 
 class BaselineStage(Stage):
-    """L1 on latents (in the autoencoder's own units) and on decoded squares, VGG16 features on part of these."""
+    """L1 on latents and on decoded squares, VGG16 features on part of these."""
 
     network: HonestFace
     adversary: Adversary | None = None
@@ -99,7 +98,7 @@ class BaselineStage(Stage):
         prompt = visual_prompt(network, lq)
         restored = network.predict(latent, prompt, corner=corner)
         decoded = decode_square(network, restored, truth, self.config.decoded_side)
-        losses = restoration_losses(network, restored, target, decoded, self.features, self.config, step)
+        losses = restoration_losses(restored, target, decoded, self.features, self.config, step)
         if self.adversary is not None:
             pixels = decoded.restored, decoded.truth
             losses |= self.adversary.judge(restoration_cases((restored, target), prompt, corner, pixels), step)
@@ -220,14 +219,7 @@ def decode_square(network: HonestFace, restored: Tensor, truth: Tensor, side: in
     return DecodedSquare(decoded, cut(truth, place, side), place)
 
 
-def latent_loss(network: HonestFace, restored: Tensor, target: Tensor) -> Tensor:
-    """L1 of latents `[B, C, h, w]`, each channel by what it moves in the picture."""
-    scales = network.vae.channel_scales if isinstance(network.vae, PixelUnshuffleAutoencoder) else 1.0
-    return ((restored - target) * scales).abs().mean()
-
-
 def restoration_losses(
-    network: HonestFace,
     restored: Tensor,
     target: Tensor,
     decoded: DecodedSquare,
@@ -238,7 +230,7 @@ def restoration_losses(
     """Losses of restored latents `[B, C, h, w]` against target latents, and of a decoded square against the truth."""
     pixel_loss = F.l1_loss if config.pixel_loss == "l1" else F.mse_loss
     losses = {
-        "latent": config.latent_weight * latent_loss(network, restored, target),
+        "latent": config.latent_weight * F.l1_loss(restored, target),
         "pixels": config.pixel_weight * pixel_loss(decoded.restored, decoded.truth),
     }
     if step % config.feature_every == 0:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -41,7 +42,6 @@ from training.stages.baseline import (
     in_pixels,
     inherited,
     keep_less,
-    latent_loss,
     random_corner,
     restoration_losses,
     visual_prompt,
@@ -149,14 +149,14 @@ class HonestFaceStage(Stage):
         if whole:
             decoded = DecodedSquare(network.vae.decode(restored), truth, (0, 0))
             losses = {
-                "latent": config.latent_weight * latent_loss(network, restored, target),
+                "latent": config.latent_weight * F.l1_loss(restored, target),
                 "identity": self._identity_loss(decoded.restored, truth),
             }
         else:
             decoded = decode_square(network, restored, truth, config.decoded_side)
             losses = {}
         if not whole or config.face_every == 1:
-            losses |= restoration_losses(network, restored, target, decoded, self.features, config, step)
+            losses |= restoration_losses(restored, target, decoded, self.features, config, step)
         if self.adversary is not None:
             pixels = decoded.part(config.decoded_side)
             losses |= self.adversary.judge(restoration_cases((restored, target), prompt, corner, pixels), step)

@@ -126,7 +126,7 @@ def test_what_is_restored_perfectly_costs_nothing_but_the_autoencoder(blind: Bas
         target = blind.network.vae.encode(batch["truth"])
         decoded = blind.network.vae.decode(target)
         square = baseline.decode_square(blind.network, target, decoded, 64)
-        losses = baseline.restoration_losses(blind.network, target, target, square, blind.features, blind.config, 0)
+        losses = baseline.restoration_losses(target, target, square, blind.features, blind.config, 0)
     assert float(losses["latent"]) == 0
     assert float(losses["pixels"]) < 1e-5
 
