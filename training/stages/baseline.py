@@ -48,6 +48,8 @@ class BaselineConfig(LatentAdversarialConfig):
     latent_weight: float = 1.0
     pixel_weight: float = 1.0
     pixel_loss: Literal["l1", "mse"] = "l1"
+    grid_weight: float = 0.0
+    """Of what repeats from patch to patch (`grid_loss`)."""
     feature_weight: float = 0.1
     """Of the perceptual distance; Eq. 9 is `perceptual: {kind: dists, edges: true, backbone: ...}`."""
     feature_every: int = 2
@@ -219,6 +221,16 @@ def decode_square(network: HonestFace, restored: Tensor, truth: Tensor, side: in
     return DecodedSquare(decoded, cut(truth, place, side), place)
 
 
+def grid_loss(restored: Tensor, target: Tensor, side: int = 8) -> Tensor:
+    """L1 of latents `[B, C, h, w]` averaged over squares of `side` positions, each channel in its own deviations.
+
+    In a photograph the fine channels of a patch transform average out; what stays is a pattern that repeats from patch
+    to patch, which VGG16's shallow features prefer to smooth skin.
+    """
+    deviations = target.float().std((0, 2, 3), keepdim=True).clamp_min(0.01)
+    return (F.avg_pool2d((restored - target).float(), side) / deviations).abs().mean()
+
+
 def restoration_losses(
     restored: Tensor,
     target: Tensor,
@@ -233,6 +245,8 @@ def restoration_losses(
         "latent": config.latent_weight * F.l1_loss(restored, target),
         "pixels": config.pixel_weight * pixel_loss(decoded.restored, decoded.truth),
     }
+    if config.grid_weight:
+        losses["grid"] = config.grid_weight * grid_loss(restored, target)
     if step % config.feature_every == 0:
         distance = features(*decoded.part(config.feature_side))
         losses["features"] = config.feature_weight * config.feature_every * distance

@@ -131,6 +131,16 @@ def test_what_is_restored_perfectly_costs_nothing_but_the_autoencoder(blind: Bas
     assert float(losses["pixels"]) < 1e-5
 
 
+def test_a_pattern_that_repeats_from_patch_to_patch_costs_and_texture_does_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(1, 4, 64, 64, generator=generator)
+    texture = 0.5 * torch.randn(1, 4, 64, 64, generator=generator)
+    pattern = torch.tensor([0.0, 0.0, 0.5, -0.5]).view(1, 4, 1, 1)
+    assert float(baseline.grid_loss(target, target)) == 0
+    assert float(baseline.grid_loss(target + pattern, target)) == pytest.approx(0.25, rel=0.02)
+    assert float(baseline.grid_loss(target + texture, target)) < 0.06
+
+
 def test_the_prompt_in_training_is_the_generators() -> None:
     network = small_generator().requires_grad_(True)
     lq = torch.rand(2, 3, 64, 64)
