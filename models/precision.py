@@ -16,7 +16,7 @@ def lower_precision(generator: HonestFace, dtype: torch.dtype) -> None:
     """Put the UNet and the reference adapter in `dtype` and channels-last.
 
     Everything else stays: the VRE, whose choice among close codes rounding would change, and all that places pixels,
-    landmarks and identities. On the tiny bundle bfloat16 moves the restored face by 0.02 grey levels in the mean.
+    landmarks and identities. docs/speed.md says how far that moves a face.
     """
     heavy: list[nn.Module] = [generator.unet]
     if generator.reference_adapter is not None:
