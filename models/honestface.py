@@ -39,7 +39,7 @@ class HonestFaceConfig:
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """The `prompt` p `[B, 77, k]`, `latent` z_L and `restored_latent` z_H `[B, C, 64, 64]` as predicted."""
+    """The `prompt` p `[B, 77, k]`, `latent` z_L and `restored_latent` z_H `[B, C, h, w]` as predicted."""
 
     prompt: Tensor
     latent: Tensor
