@@ -134,12 +134,14 @@ class Watch:
 
 @contextmanager
 def watching(pid: int, every: float = 0.25) -> Iterator[Watch]:
-    """Reads a process tree's memory until the block ends."""
-    watch, ended = Watch([memory(pid)]), threading.Event()
+    """Reads a process tree's memory until the block ends; whom it holds is looked up once, for that costs the machine
+    more than reading."""
+    tree, ended = _tree(pid), threading.Event()
+    watch = Watch([_resident(tree)])
 
     def read() -> None:
         while not ended.wait(every):
-            watch.readings.append(memory(pid))
+            watch.readings.append(_resident(tree))
 
     thread = threading.Thread(target=read)
     thread.start()
@@ -152,7 +154,11 @@ def watching(pid: int, every: float = 0.25) -> Iterator[Watch]:
 
 def memory(pid: int) -> int:
     """Resident bytes of a process and its children; what they share counts once for each."""
-    return sum(process.memory_info().rss for process in _tree(pid))
+    return _resident(_tree(pid))
+
+
+def _resident(processes: Sequence[psutil.Process]) -> int:
+    return sum(process.memory_info().rss for process in processes if process.is_running())
 
 
 def cpu_share(pid: int, seconds: float) -> float:
