@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
 from models.face_alignment_tools import FanConfig, FanLandmarkDetector, fan
@@ -63,3 +64,4 @@ def _identity_encoder(
 def _fill(name: str, network: nn.Module, load: Callable[[str, nn.Module], None]) -> None:
     load(name, network)
     network.eval().requires_grad_(False)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
