@@ -108,7 +108,7 @@ def test_fan_becomes_the_landmark_network(tmp_path: Path) -> None:
     crops = torch.rand(1, 3, 256, 256) * 2 - 1
     with torch.no_grad():
         expected = FanLandmarkDetector(network, "").landmarks(crops)
-        assert torch.equal(detector.landmarks(crops).heatmaps, expected.heatmaps)
+        torch.testing.assert_close(detector.landmarks(crops).heatmaps, expected.heatmaps)  # last bits differ by layout
     assert read_manifest(bundle).face_tools.landmarks == FanConfig(1)
     assert loaded.analyzer.matching_angle == 60.0
 
