@@ -73,6 +73,9 @@ def prove(tree: Path, config: dict[str, Any], work: Path) -> None:
             check(False, "a request without a key is refused")
         except ServiceError as refusal:
             check(refusal.status == 401, "the API key comes from /run/secrets")
+        if "EXTRAS" not in os.environ:
+            running = Client(url, api_key=key).models()[0]["precision"]
+            check(running.endswith("OpenVINO"), f"the generator runs as: {running}")
         restore(url, key)
         child.send_signal(signal.SIGTERM)
         check(child.wait(40) == 0, "SIGTERM ends it with 0")
