@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from models import colour_fix
-from models.aligned_face import AlignedFace, align, find_faces, to_network, to_pixels, whole_picture
+from models.aligned_face import (
+    AlignedFace,
+    align,
+    align_largest,
+    find_faces,
+    to_network,
+    to_pixels,
+    whole_picture,
+)
 from models.colour_fix import ColourFix
 from models.errors import NoFaceError, ReferencesError
 from models.face_analyzer import FaceAnalyzer
@@ -158,11 +166,10 @@ class FaceRestorer:
         references = []
         for index, picture in enumerate(pictures):
             try:
-                detections = find_faces(self.analyzer, picture.pixels)
+                face = align_largest(self.analyzer, picture.pixels, find_faces(self.analyzer, picture.pixels))
             except NoFaceError as error:
                 name = names[index] if names else f"reference {index + 1}"
                 raise NoFaceError(f"{name}: {error}") from None
-            face = align(self.analyzer, picture.pixels, detections[:1])[0]
             references.append(Reference(to_network([face.crop])[0], face.landmarks, face.identity))
         return references
 
@@ -176,7 +183,7 @@ class FaceRestorer:
             return Prepared(picture, (whole_picture(self.analyzer, picture.pixels),))
         detections = find_faces(self.analyzer, picture.pixels)
         if options.faces == "largest":
-            detections = detections[:1]
+            return Prepared(picture, (align_largest(self.analyzer, picture.pixels, detections),))
         return Prepared(picture, tuple(align(self.analyzer, picture.pixels, detections)))
 
     def jobs(self, prepared: Prepared, references: Sequence[Reference], options: Options) -> tuple[FaceJob, ...]:

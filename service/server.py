@@ -1,5 +1,6 @@
 """The process: uvicorn with a drain on SIGTERM, and an end when the device is lost."""
 
+import ctypes
 import os
 import threading
 import time
@@ -14,6 +15,16 @@ from service.engine import Engine
 from service.logs import configure, event
 from service.settings import Settings
 from service.state import LAST_SECONDS, Service
+
+_M_ARENA_MAX = -8  # glibc's malloc.h
+
+
+def share_memory_between_threads() -> None:
+    """Lets all threads allocate from two of glibc's arenas instead of up to eight a core: what a decoded picture leaves
+    behind in one thread's arena serves no other. Without effect on another C library, and on arenas that exist."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 2)
 
 
 class Server(uvicorn.Server):
@@ -52,6 +63,7 @@ def run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
     Raises:
         HonestFaceError: the bundle cannot be loaded.
     """
+    share_memory_between_threads()
     configure(settings.log_level)
     app = create_app(settings, make_engine)
     service: Service = app.state.service

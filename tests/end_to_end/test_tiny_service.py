@@ -115,7 +115,7 @@ def test_six_faces(service: httpx.Client) -> None:
     ).json()
     boxes = [face["box"] for face in document["faces"]]
     missed = [(x, y) for x, y in NOSES if not any(x0 < x < x1 and y0 < y < y1 for x0, y0, x1, y1 in boxes)]
-    assert not missed and len(boxes) <= 8
+    assert not missed and len(boxes) == 6
 
 
 def test_concurrent_requests_answer_what_each_would_alone(service: httpx.Client) -> None:

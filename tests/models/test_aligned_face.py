@@ -1,13 +1,15 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from models.aligned_face import align, find_faces, to_network, to_pixels, whole_picture
+from models.aligned_face import align, align_largest, find_faces, to_network, to_pixels, whole_picture
 from models.errors import NoFaceError
+from models.face_analyzer import Landmarks
 from models.geometry import FFHQ_512, five_points, scale_of
-from tests.toy_faces import ANNA, BEN, analyzer, photo, placement
+from tests.toy_faces import ANNA, BEN, ToyLandmarks, analyzer, photo, placement
 
 
 @pytest.mark.parametrize(("side", "degrees"), [(300, 0), (300, 25), (120, -20), (60, 10)])
@@ -97,3 +99,27 @@ def test_pixels_survive_the_way_through_the_network_range() -> None:
     assert to_network([crop]).amin() == -1 and to_network([crop]).amax() == 1
     over = to_pixels(torch.tensor([-3.0, 3.0]).view(1, 1, 1, 2).expand(1, 3, 2, 2))[0]
     assert over[0, :, 0].tolist() == [0, 255]
+
+
+class VagueOnBen:
+    """Landmarks that are nowhere in particular on one person, as on an object that was taken for a face."""
+
+    name = "vague landmarks"
+
+    def landmarks(self, crops: torch.Tensor) -> Landmarks:
+        found = ToyLandmarks().landmarks(crops)
+        ben = crops[:, 2, 150:190, 230:280].mean((1, 2)) > crops[:, 0, 150:190, 230:280].mean((1, 2))
+        heatmaps = torch.where(ben[:, None, None, None], found.heatmaps + 0.05, found.heatmaps)
+        return Landmarks(found.points, heatmaps)
+
+
+def test_what_landmarks_do_not_confirm_is_no_face() -> None:
+    tools = replace(analyzer(), landmark_detector=VagueOnBen())
+    picture = photo(((110, 150), 150, ANNA), ((340, 180), 230, BEN))
+    found = find_faces(tools, picture)
+    (face,) = align(tools, picture, found)
+    assert face.box == pytest.approx(found[1].box)
+    assert align_largest(tools, picture, found).box == face.box
+    for look in (align, align_largest):
+        with pytest.raises(NoFaceError, match="none on a closer look"):
+            look(tools, picture, found[:1])

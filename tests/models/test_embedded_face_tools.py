@@ -1,8 +1,13 @@
 import numpy as np
+import pytest
 import torch
+from skimage.data import astronaut, gravel
 from torch import nn
 
+from models.aligned_face import align, find_faces
+from models.bundle import load_bundle
 from models.embedded_face_tools import FaceToolsConfig, build_face_tools
+from models.errors import NoFaceError
 from models.face_detector import FaceDetectorConfig
 from models.identity_network import IdentityNetworkConfig
 from models.iresnet import IResNetConfig
@@ -42,3 +47,12 @@ def test_an_imported_arcface_takes_the_place_of_the_embedded_network() -> None:
     analyzer = build_face_tools(config, 70.0, lambda name, network: None)
     assert analyzer.identity_encoder.name == "iResNet-10, 16-d"
     assert analyzer.identity_encoder.width == 16
+
+
+def test_objects_that_the_shipped_detector_takes_for_faces_are_left_out() -> None:
+    analyzer = load_bundle().analyzer
+    (face,) = align(analyzer, astronaut(), find_faces(analyzer, astronaut()))
+    assert face.box[0] < 220 < face.box[2] and face.box[1] < 120 < face.box[3]
+    stones = np.stack([gravel()] * 3, axis=2)
+    with pytest.raises(NoFaceError, match="none on a closer look"):
+        align(analyzer, stones, find_faces(analyzer, stones))

@@ -1,5 +1,6 @@
 """The service as a process of its own: its signals and exit codes."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -105,3 +106,31 @@ def test_what_cannot_be_served_is_one_line(arguments: list[str], told: str) -> N
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1
     assert told in ended.stderr.splitlines()[-1] and "Traceback" not in ended.stderr
+
+
+ARENAS = """
+import ctypes, sys, threading
+from service.server import share_memory_between_threads
+libc = ctypes.CDLL(None)
+if sys.argv[1] == "shared":
+    share_memory_between_threads()
+barrier = threading.Barrier(6)
+def allocate():
+    barrier.wait()
+    kept = [libc.malloc(1000) for _ in range(100)]
+    barrier.wait()
+threads = [threading.Thread(target=allocate) for _ in range(6)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+libc.fdopen.restype = ctypes.c_void_p
+libc.malloc_info(0, ctypes.c_void_p(libc.fdopen(1, b"w")))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="not glibc")
+def test_threads_share_arenas() -> None:
+    def arenas(how: str) -> int:
+        told = subprocess.run([sys.executable, "-c", ARENAS, how], capture_output=True, text=True, check=True).stdout
+        return told.count("<heap nr=")
+
+    assert arenas("apart") > 2 >= arenas("shared")
