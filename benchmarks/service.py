@@ -4,9 +4,9 @@
 
 Closed loop at 1, 4 and 16 clients with an aligned face of 512 px and with a photograph of 12 megapixels, JPEG in and
 out. "Engine alone" is the same work, decode to encode, in a loop without any server. All three run the generator as the
-service would (HONESTFACE_LIBRARY and HONESTFACE_PRECISION hold for all), and take turns, so that what else the machine
-does falls on all of them. "CPU" is the processor time that an answer costs, the client's not
-counted, on all cores together.
+service would (HONESTFACE_LIBRARY and HONESTFACE_PRECISION hold for all), and take turns of two seconds, so that what
+else the machine does falls on all of them. "CPU" is the processor time that an answer costs, the client's not counted,
+on all cores together.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -27,11 +29,15 @@ from service.engine import engine_of
 from service.settings import Settings
 
 Row = dict[str, float | int | str]
+#: A measurement: answers, CPU seconds of them all, peak memory in bytes.
+Measured = tuple[Outcome, float, int]
+
+TURN_SECONDS = 2.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="length of each measurement")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of each measurement, all turns together")
     parser.add_argument("--case", choices=[*cases()], help="only this picture")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--bundle", type=Path, help="bundle folder; none: the embedded one")
@@ -48,19 +54,42 @@ def main() -> None:
         idle = {"LitServe": cpu_share(other.pid, 5), "HonestFace": cpu_share(ours.pid, 5)}
         for name, case in cases().items():
             if arguments.case in (None, name):
-                engine_alone(alone, case, 1)
                 for clients in arguments.clients:
-                    rows.append(_row("engine alone", case, clients, *engine_alone(alone, case, arguments.seconds)))
-                    for server, process in (("LitServe", other), ("HonestFace", ours)):
-                        rows.append(_row(server, case, clients, *served(process, case, clients, arguments.seconds)))
+                    contenders: dict[str, Callable[[float], Measured]] = {
+                        "engine alone": partial(engine_alone, alone, case),
+                        "LitServe": partial(served, other, case, clients),
+                        "HonestFace": partial(served, ours, case, clients),
+                    }
+                    measured = in_turns(contenders, arguments.seconds)
+                    rows += [_row(server, case, clients, *measured[server]) for server in contenders]
     print(f"\nidle, cores: {', '.join(f'{name} {share:.4f}' for name, share in idle.items())}")
     _compare(rows)
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": machine, "rows": rows, "idle_cores": idle}, indent=2))
 
 
-def engine_alone(restorer: FaceRestorer, case: Case, seconds: float) -> tuple[Outcome, float, int]:
-    """The work of a request, one after the other, without a server; CPU seconds an answer, peak memory."""
+def in_turns(contenders: Mapping[str, Callable[[float], Measured]], seconds: float) -> dict[str, Measured]:
+    """Each contender measured for so long in all, a turn each after the other; a first turn of each does not count."""
+    for measure in contenders.values():
+        measure(0.5)
+    turns = max(1, round(seconds / TURN_SECONDS))
+    found: dict[str, list[Measured]] = {name: [] for name in contenders}
+    for _ in range(turns):
+        for name, measure in contenders.items():
+            found[name].append(measure(seconds / turns))
+    return {name: _together(parts) for name, parts in found.items()}
+
+
+def _together(parts: Sequence[Measured]) -> Measured:
+    whole = Outcome()
+    for outcome, _, _ in parts:
+        whole.seconds += outcome.seconds
+        whole.elapsed += outcome.elapsed
+    return whole, sum(cpu for _, cpu, _ in parts), max(peak for _, _, peak in parts)
+
+
+def engine_alone(restorer: FaceRestorer, case: Case, seconds: float) -> Measured:
+    """The work of a request, one after the other, without a server."""
     options, outcome = Options(faces=case.faces, diagnostics="none"), Outcome()  # type: ignore[arg-type]
     started, before = time.perf_counter(), time.process_time()
     while outcome.elapsed < seconds:
@@ -69,19 +98,18 @@ def engine_alone(restorer: FaceRestorer, case: Case, seconds: float) -> tuple[Ou
         encode(picture.pixels, picture.alpha, "jpeg", 95)
         outcome.add(200, time.perf_counter() - begun)
         outcome.elapsed = time.perf_counter() - started
-    return outcome, (time.process_time() - before) / len(outcome.seconds), psutil.Process().memory_info().rss
+    return outcome, time.process_time() - before, psutil.Process().memory_info().rss
 
 
-def served(server: Server, case: Case, clients: int, seconds: float) -> tuple[Outcome, float, int]:
-    """A closed loop on a server; CPU seconds an answer, peak memory."""
+def served(server: Server, case: Case, clients: int, seconds: float) -> Measured:
+    """A closed loop on a server."""
     upload = Upload.of(case.image, {"faces": case.faces})
-    closed_loop(server.port, server.path, upload, 1, 0.5)
     before = cpu_seconds(server.pid)
     with watching(server.pid) as watch:
         outcome = closed_loop(server.port, server.path, upload, clients, seconds)
     if set(outcome.statuses) != {200}:
         raise SystemExit(f"{server.path} answered {outcome.statuses}")
-    return outcome, (cpu_seconds(server.pid) - before) / len(outcome.seconds), watch.peak
+    return outcome, cpu_seconds(server.pid) - before, watch.peak
 
 
 def _row(name: str, case: Case, clients: int, outcome: Outcome, cpu: float, peak: int) -> Row:
@@ -92,7 +120,7 @@ def _row(name: str, case: Case, clients: int, outcome: Outcome, cpu: float, peak
         "per_second": outcome.per_second,
         "p50_ms": outcome.percentile(50) * 1000,
         "p99_ms": outcome.percentile(99) * 1000,
-        "cpu_ms": cpu * 1000,
+        "cpu_ms": cpu / len(outcome.seconds) * 1000,
         "peak_mb": peak / 1e6,
     }
     figures = f"{row['per_second']:.2f} | {row['p50_ms']:.0f} | {row['p99_ms']:.0f} | {row['cpu_ms']:.0f}"

@@ -37,5 +37,5 @@ class DeadlyGenerator(ToyGenerator):
         return super().__call__(lq, references, landmarks, identity, strength, seeds)
 
 
-def deadly_restorer(bundle: Path | None, device: str) -> FaceRestorer:
+def deadly_restorer(bundle: Path | None, device: str, precision: str = "auto") -> FaceRestorer:
     return FaceRestorer(DeadlyGenerator(), analyzer())
