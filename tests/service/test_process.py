@@ -110,10 +110,10 @@ def test_what_cannot_be_served_is_one_line(arguments: list[str], told: str) -> N
 
 ARENAS = """
 import ctypes, sys, threading
-from service.server import share_memory_between_threads
+from service.server import keep_freed_memory
 libc = ctypes.CDLL(None)
 if sys.argv[1] == "shared":
-    share_memory_between_threads()
+    keep_freed_memory()
 barrier = threading.Barrier(6)
 def allocate():
     barrier.wait()
