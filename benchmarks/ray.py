@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.load import Upload, closed_loop, watching
-from benchmarks.service import cases, server
+from benchmarks.servers import cases, process
 
 _SERVE = [sys.executable, "-m", "honestface", "serve"]
 
@@ -37,10 +37,10 @@ def _port() -> int:
 
 
 def measure(name: str, arguments: list[str], clients: list[int], seconds: float) -> None:
-    case = cases()[0]
+    case = cases()["face"]
     upload = Upload.of(case.image, {"faces": case.faces})
     port, begun = _port(), time.monotonic()
-    with server([*_SERVE, "--port", str(port), *arguments], port, "/readyz") as pid:
+    with process([*_SERVE, "--port", str(port), *arguments], port, "/readyz") as pid:
         started = time.monotonic() - begun
         closed_loop(port, "/restore", upload, max(clients), 2)
         for count in clients:

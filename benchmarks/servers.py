@@ -58,7 +58,7 @@ def honestface(bundle: Path | None) -> Iterator[Server]:
     """This service."""
     port = free_port()
     command = [sys.executable, "-m", "honestface", "serve", "--port", str(port)]
-    with _process(command + (["--bundle", str(bundle)] if bundle else []), port, "/readyz") as pid:
+    with process(command + (["--bundle", str(bundle)] if bundle else []), port, "/readyz") as pid:
         yield Server(port, pid, "/restore")
 
 
@@ -67,7 +67,7 @@ def litserve(bundle: Path | None) -> Iterator[Server]:
     """LitServe with the same engine behind it."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.litserve_server", str(port)]
-    with _process(command + ([str(bundle)] if bundle else []), port, "/health") as pid:
+    with process(command + ([str(bundle)] if bundle else []), port, "/health") as pid:
         yield Server(port, pid, "/predict")
 
 
@@ -78,23 +78,24 @@ def free_port() -> int:
 
 
 @contextmanager
-def _process(command: list[str], port: int, ready: str) -> Iterator[int]:
+def process(command: list[str], port: int, ready: str) -> Iterator[int]:
+    """A server that is ready once it answers GET `ready` with 200; its process id."""
     environment = {**os.environ, "HONESTFACE_LOG_LEVEL": "warning"}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as child:
         try:
             end = time.monotonic() + 180
             while not _answers(port, ready):
-                if process.poll() is not None or time.monotonic() > end:
+                if child.poll() is not None or time.monotonic() > end:
                     raise SystemExit(f"{' '.join(command)} did not start")
                 time.sleep(0.3)
-            yield process.pid
+            yield child.pid
         finally:
-            children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-            process.terminate()
-            process.wait(60)
+            children = psutil.Process(child.pid).children(recursive=True) if child.poll() is None else []
+            child.terminate()
+            child.wait(60)
             # LitServe leaves its workers behind.
-            for child in psutil.wait_procs(children, timeout=5)[1]:
-                child.kill()
+            for left in psutil.wait_procs(children, timeout=5)[1]:
+                left.kill()
 
 
 def _answers(port: int, path: str) -> bool:
