@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+
+from training.muon import MuonAndAdamW
 
 Losses = Mapping[str, Tensor]
 
@@ -23,7 +25,7 @@ class _Forward(nn.Module):
 
 
 class Learner:
-    """Accumulates gradients of a network's losses and steps AdamW, unless a gradient is not finite."""
+    """Accumulates gradients of a network's losses and steps its optimiser, unless a gradient is not finite."""
 
     def __init__(
         self,
@@ -33,10 +35,15 @@ class Learner:
         learning_rate: float,
         weight_decay: float,
         betas: tuple[float, float],
+        optimizer: Literal["adamw", "muon"] = "adamw",
     ) -> None:
         self.accelerator, self.network, self.learning_rate = accelerator, network, learning_rate
         self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=weight_decay, betas=betas)
+        self.optimizer: torch.optim.AdamW | MuonAndAdamW = (
+            MuonAndAdamW(network, learning_rate, weight_decay, betas)
+            if optimizer == "muon"
+            else torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=weight_decay, betas=betas)
+        )
         self.forward = accelerator.prepare(_Forward(network, losses))
 
     def accumulate(self, *arguments: Any, share: float, last: bool) -> dict[str, Tensor]:

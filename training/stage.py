@@ -31,6 +31,8 @@ class TrainingConfig(BaseModel):
     batch: int
     """Samples of one forward pass on one device; a step sees `batch * accumulate` of them on each."""
     accumulate: int = Field(1, ge=1)
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Of the network; a discriminator has AdamW."""
     learning_rate: float = 1e-3
     discriminator_learning_rate: float = 2e-4
     warmup: int = 100

@@ -67,7 +67,13 @@ class Trainer:
             if part is not None:
                 part.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         self.generator = Learner(
-            self.accelerator, stage.network, stage.losses, config.learning_rate, config.weight_decay, (0.9, 0.99)
+            self.accelerator,
+            stage.network,
+            stage.losses,
+            config.learning_rate,
+            config.weight_decay,
+            (0.9, 0.99),
+            config.optimizer,
         )
         self.discriminator = stage.adversary and Learner(
             self.accelerator,

@@ -51,21 +51,23 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_it_learns(tmp_path: Path) -> None:
-    stage, _ = train(tmp_path, steps=80, checkpoint_seconds=1e9)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_it_learns(tmp_path: Path, optimizer: str) -> None:
+    stage, _ = train(tmp_path, steps=80, checkpoint_seconds=1e9, optimizer=optimizer)
     x = torch.cat([stage.dataset[number]["x"][None] for number in range(1000, 1064)])
     with torch.no_grad():
         answer = stage.network[2](stage.network[1](stage.network[0](x)))
     assert float((answer + x).square().mean()) < 0.3 * float(x.square().mean())
 
 
-def test_a_run_that_is_killed_and_resumed_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole, whole_trainer = train(tmp_path / "whole")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_that_is_killed_and_resumed_ends_like_an_uninterrupted_one(tmp_path: Path, optimizer: str) -> None:
+    whole, whole_trainer = train(tmp_path / "whole", optimizer=optimizer)
     broken = tmp_path / "broken"
     for kill_at in (5, 9):
         with pytest.raises(Killed):
-            train(broken, ToyStage(config(broken), kill_at), picture_seconds=-1.0)
-    last, last_trainer = train(broken)
+            train(broken, ToyStage(config(broken), kill_at), picture_seconds=-1.0, optimizer=optimizer)
+    last, last_trainer = train(broken, optimizer=optimizer)
     assert [len(last.seen), last_trainer.step] == [STEPS - 9, STEPS]
     assert torch.equal(last.samples[0], whole.samples[9])
     assert equal(last.network.state_dict(), whole.network.state_dict())
@@ -208,6 +210,7 @@ def test_the_learning_rate_warms_up_and_comes_down(tmp_path: Path) -> None:
     chosen = config(tmp_path)
     trainer = Trainer(ToyStage(chosen), chosen)
     optimizer = trainer.generator.optimizer
+    assert isinstance(optimizer, torch.optim.AdamW)
     rates = []
     optimizer.register_step_pre_hook(lambda *_: rates.append(optimizer.param_groups[0]["lr"]))
     trainer.fit()

@@ -1,0 +1,71 @@
+"""Muon for the matrices inside a network, AdamW for everything else."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: The layers that meet the picture and the answer: their rows and columns are colours, not features to be mixed.
+_OUTER = ("conv_in", "conv_out")
+
+
+class MuonAndAdamW:
+    """One optimiser of two: it steps, saves and loads both.
+
+    Muon moves a weight by its momentum made orthogonal, so that no direction of a layer is left behind (Jordan et al.,
+    2024). It takes the trained weights of linear and convolution layers, a convolution as the matrix
+    `[out, in * kH * kW]`; biases, norms, maps and the outermost layers are AdamW's. Muon's steps are scaled to AdamW's
+    usual size: both share one learning rate.
+    """
+
+    def __init__(
+        self, network: nn.Module, learning_rate: float, weight_decay: float, betas: tuple[float, float]
+    ) -> None:
+        self.weights = hidden_weights(network)
+        inside = {id(weight) for weight in self.weights}
+        rest = [p for p in network.parameters() if p.requires_grad and id(p) not in inside]
+        # each shares its memory with a weight, which it moves
+        self._matrices = [nn.Parameter(as_matrix(weight.detach(), weight)) for weight in self.weights]
+        self._muon = torch.optim.Muon(
+            self._matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+        self._adamw = torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, betas=betas)
+        self.param_groups: list[dict[str, Any]] = [*self._muon.param_groups, *self._adamw.param_groups]
+
+    def step(self) -> None:
+        """Move all weights that have gradients."""
+        for weight, matrix in zip(self.weights, self._matrices, strict=True):
+            matrix.grad = None if weight.grad is None else as_matrix(weight.grad, weight)
+        self._muon.step()  # type: ignore[no-untyped-call]  # torch's
+        self._adamw.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for weight in self.weights:
+            weight.grad = None
+        self._muon.zero_grad(set_to_none)
+        self._adamw.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._muon.load_state_dict(state["muon"])
+        self._adamw.load_state_dict(state["adamw"])
+        self.param_groups = [*self._muon.param_groups, *self._adamw.param_groups]
+
+
+def hidden_weights(network: nn.Module) -> list[nn.Parameter]:
+    """The trained weights of linear and convolution layers, but of the outermost ones."""
+    layers = [
+        layer
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d) and not set(_OUTER) & set(name.split("."))
+    ]
+    return [weight for layer in layers if (weight := dict(layer.named_parameters())["weight"]).requires_grad]
+
+
+def as_matrix(values: Tensor, weight: Tensor) -> Tensor:
+    """`[out, in * kH * kW]` of a weight or its gradient, columns in the order in which `weight` lies in memory."""
+    channels_last = not weight.is_contiguous()
+    return (values.permute(0, 2, 3, 1) if channels_last else values).flatten(1)
