@@ -4,6 +4,7 @@ A transform is a 2x3 float64 matrix M with target = M @ [x, y, 1]; integer coord
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -121,12 +122,24 @@ def warp(picture: Pixels, matrix: ArrayLike, size: tuple[int, int], fill: int | 
 
 
 def _remap(part: Pixels, backward: Matrix, size: tuple[int, int]) -> Pixels:
-    theta = torch.from_numpy(_normalised(backward, part.shape[1], part.shape[0], size))[None].float()
+    """Bicubic, band by band: what is in between takes six times the memory of the result."""
+    width, height = size
     planes = torch.from_numpy(np.ascontiguousarray(part if part.ndim == 3 else part[:, :, None])).permute(2, 0, 1)[None]
-    grid = F.affine_grid(theta, [1, 1, size[1], size[0]], align_corners=False)
-    sampled = F.grid_sample(planes.float(), grid, mode="bicubic", padding_mode="border", align_corners=False)
-    out: Pixels = sampled[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    planes = planes.float()
+    out = np.empty((height, width, planes.shape[1]), np.uint8)
+    for top, bottom in bands(0, height):
+        moved = compose(backward, np.array([(1, 0, 0), (0, 1, top)]))
+        theta = torch.from_numpy(_normalised(moved, part.shape[1], part.shape[0], (width, bottom - top)))[None].float()
+        grid = F.affine_grid(theta, [1, 1, bottom - top, width], align_corners=False)
+        sampled = F.grid_sample(planes, grid, mode="bicubic", padding_mode="border", align_corners=False)
+        out[top:bottom] = sampled[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     return out if part.ndim == 3 else out[:, :, 0]
+
+
+def bands(top: int, bottom: int, height: int = 128) -> Iterator[tuple[int, int]]:
+    """The rows from `top` to `bottom` in bands of at most `height`: what is made of a band stays in the cache."""
+    for row in range(top, bottom, height):
+        yield row, min(row + height, bottom)
 
 
 def arcface_crop(aligned: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry import ALIGNED_SIZE, Matrix, Pixels, invert_affine, transform_points, warp
+from models.geometry import ALIGNED_SIZE, Matrix, Pixels, bands, invert_affine, transform_points, warp
 
 Weights = NDArray[np.float32]
 
@@ -35,20 +35,29 @@ def paste_back(picture: Pixels, faces: Sequence[PastedFace]) -> Pixels:
         if box is None:
             continue
         left, top, right, bottom = box
-        opacity = soft_mask(face.matrix, box)
         rivals = [faces[i].matrix for i, other in enumerate(boxes) if i != index and other and _overlap(box, other)]
-        if rivals:
-            share = _claim(face.matrix, box)
-            total = share + sum(_claim(matrix, box) for matrix in rivals)
-            opacity = opacity * np.divide(share, total, out=np.zeros_like(share), where=total > 0)
         to_box = invert_affine(face.matrix)
         to_box[:, 2] -= (left, top)
-        restored = warp(face.crop, to_box, (right - left, bottom - top)).astype(np.float32)
-        before = picture[top:bottom, left:right].astype(np.float32)
-        # The opacities of all faces add up to at most 1, so that no partial sum leaves 0..255.
-        change = np.rint((restored - before) * opacity[:, :, None]).astype(np.int16)
-        result[top:bottom, left:right] = np.clip(result[top:bottom, left:right] + change, 0, 255).astype(np.uint8)
+        restored = warp(face.crop, to_box, (right - left, bottom - top))
+        for first, last in bands(top, bottom):
+            opacity = _opacity(face.matrix, rivals, (left, first, right, last))
+            before = picture[first:last, left:right].astype(np.float32)
+            # The opacities of all faces add up to at most 1, so that no partial sum leaves 0..255.
+            change = np.rint((restored[first - top : last - top] - before) * opacity[:, :, None]).astype(np.int16)
+            there = result[first:last, left:right]
+            there[:] = np.clip(there + change, 0, 255)
     return result
+
+
+def _opacity(matrix: Matrix, rivals: Sequence[Matrix], box: tuple[int, int, int, int]) -> Weights:
+    """Of a crop over a box of the picture, shared with the crops that overlap it."""
+    opacity = soft_mask(matrix, box)
+    if not rivals:
+        return opacity
+    share = _claim(matrix, box)
+    total = share + sum(_claim(rival, box) for rival in rivals)
+    shared: Weights = opacity * np.divide(share, total, out=np.zeros_like(share), where=total > 0)
+    return shared
 
 
 def soft_mask(matrix: Matrix, box: tuple[int, int, int, int]) -> Weights:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -22,8 +21,8 @@ from PIL import (
 )
 
 from models.errors import PictureError
+from models.geometry import Pixels, bands
 
-Pixels = NDArray[np.uint8]
 OutputFormat = Literal["png", "jpeg", "webp"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 
@@ -212,7 +211,16 @@ def _to_picture(image: Image.Image, kind: _Format) -> Picture:
     if orientation in _UPRIGHT:
         colour = colour.transpose(_UPRIGHT[orientation])
         alpha = alpha.transpose(_UPRIGHT[orientation]) if alpha is not None else None
-    return Picture(np.array(colour), None if alpha is None else np.array(alpha), kind.name)
+    return Picture(_pixels(colour), None if alpha is None else _pixels(alpha), kind.name)
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    """An array of its own, filled band by band: of a whole picture Pillow would first make bytes, as large again."""
+    width, height = image.size
+    out = np.empty((height, width, 3) if image.mode == "RGB" else (height, width), np.uint8)
+    for top, bottom in bands(0, height):
+        out[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return out
 
 
 def _orientation(image: Image.Image) -> int:
@@ -254,4 +262,4 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
                 return converted
         except (ImageCms.PyCMSError, OSError, ValueError):
             pass  # a broken profile, or one for other channels than the picture has, cannot mean anything
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
