@@ -2,32 +2,35 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.autoencoder import KLAutoencoder, KLAutoencoderConfig
 from models.feature_fusion import FeatureFusion
 from models.identity_embedder import IdentityEmbedder, IdentityEmbedderConfig, IdentityPrompt
+from models.lattice import without_lattice
 from models.one_step_diffusion import OneStepDiffusion, OneStepDiffusionConfig, blend_latents
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder, PixelUnshuffleAutoencoderConfig
 from models.reference_adapter import ReferenceAdapter, ReferenceAdapterConfig
 from models.reference_warp import ReferenceWarpConfig, warp_reference
 from models.references import References
+from models.tiny_unet import TinyUNet, TinyUNetConfig
 from models.visual_representation_embedder import VisualRepresentationEmbedder, VREConfig
 
 
 @dataclass(frozen=True)
 class HonestFaceConfig:
-    """The shapes of all parts. `unet` are keyword arguments of diffusers' UNet2DConditionModel.
+    """The shapes of all parts. `unet` is the tiny one's, or keyword arguments of diffusers' UNet2DConditionModel.
 
     `position_channels` learned maps `[P, latent_size, latent_size]` join the latent at the UNet's entrance: an aligned
     face has its parts at fixed places. Without `identity_embedder` (OSDFace alone) references are refused.
     """
 
     vae: PixelUnshuffleAutoencoderConfig | KLAutoencoderConfig
-    unet: dict[str, Any]
+    unet: Annotated[TinyUNetConfig | dict[str, Any], Field(union_mode="left_to_right")]
     vre: VREConfig
     diffusion: OneStepDiffusionConfig = field(default_factory=OneStepDiffusionConfig)
     identity_embedder: IdentityEmbedderConfig | None = None
@@ -35,6 +38,8 @@ class HonestFaceConfig:
     reference_warp: ReferenceWarpConfig = field(default_factory=ReferenceWarpConfig)
     position_channels: int = 0
     latent_size: int = 64
+    lattice: int = 0
+    """Period in pixels of the UNet's pattern to take out of what is restored (`models.lattice`); 0: none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +101,9 @@ class HonestFace(nn.Module):
             if isinstance(config.vae, PixelUnshuffleAutoencoderConfig)
             else KLAutoencoder(config.vae)
         )
-        self.unet = UNet2DConditionModel(**config.unet)
+        self.unet: Any = (
+            TinyUNet(config.unet) if isinstance(config.unet, TinyUNetConfig) else UNet2DConditionModel(**config.unet)
+        )
         self.vre = VisualRepresentationEmbedder(config.vre)
         self.identity_embedder = IdentityEmbedder(config.identity_embedder) if config.identity_embedder else None
         self.reference_adapter = ReferenceAdapter(config.reference_adapter) if config.reference_adapter else None
@@ -131,8 +138,12 @@ class HonestFace(nn.Module):
         """
         found = self.latents(lq, references, landmarks, identity, seeds)
         amount = torch.as_tensor(strength, dtype=torch.float32, device=lq.device).expand(len(lq))
-        restored = self.vae.decode(blend_latents(found.latent, found.restored_latent, amount))
+        restored = self.finish(self.vae.decode(blend_latents(found.latent, found.restored_latent, amount)))
         return Generated(found.prompt, found.latent, found.restored_latent, restored)
+
+    def finish(self, decoded: Tensor) -> Tensor:
+        """The restored faces `[B, 3, H, W]` of decoded latents."""
+        return without_lattice(decoded, self.config.lattice) if self.config.lattice else decoded
 
     def latents(
         self,

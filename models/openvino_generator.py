@@ -98,7 +98,7 @@ class OpenVINOGenerator:
                 prompt, seen = self._consult_references(visual, own, landmarks[i : i + 1], identity[i : i + 1])
                 face = self._restore_like(latent, prompt, amounts[i : i + 1], seen.latent, seen.agreement)
             faces.append(face[0].clone())  # the graph's own memory, which the next face overwrites
-        return Restored(torch.cat(faces))
+        return Restored(self._source.finish(torch.cat(faces)))
 
     def _consult_references(
         self, visual: Tensor, references: References, landmarks: Tensor, identity: Tensor

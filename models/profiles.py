@@ -1,7 +1,5 @@
 """The two profiles: one set of classes, two configurations."""
 
-from typing import Any
-
 from models.autoencoder import KLAutoencoderConfig
 from models.face_identity_encoder import FaceIdentityEncoderConfig
 from models.facial_feature_extractor import FacialFeatureExtractorConfig
@@ -11,25 +9,19 @@ from models.one_step_diffusion import OneStepDiffusionConfig
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoderConfig
 from models.reference_adapter import ReferenceAdapterConfig
 from models.stable_diffusion_21 import UNET
+from models.tiny_unet import TinyUNetConfig
 from models.visual_representation_embedder import VREConfig
-
-TINY_UNET: dict[str, Any] = {
-    "sample_size": 128,
-    "in_channels": 24 + 16,
-    "out_channels": 24,
-    "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),
-    "block_out_channels": (32, 64, 128, 160),
-    "layers_per_block": 1,
-    "cross_attention_dim": 256,
-    "attention_head_dim": 4,
-    "norm_num_groups": 16,
-}
 
 #: Small networks trained by this project, for a CPU.
 TINY = HonestFaceConfig(
     vae=PixelUnshuffleAutoencoderConfig(),
-    unet=TINY_UNET,
+    unet=TinyUNetConfig(
+        in_channels=24 + 16,
+        out_channels=24,
+        widths=(32, 64, 128, 192),
+        blocks=(1, 1, 2, 2),
+        prompt_width=256,
+    ),
     vre=VREConfig.tiny(),
     diffusion=OneStepDiffusionConfig(residual=True),
     identity_embedder=IdentityEmbedderConfig(
@@ -39,6 +31,7 @@ TINY = HonestFaceConfig(
     reference_adapter=ReferenceAdapterConfig(),
     position_channels=16,
     latent_size=128,
+    lattice=8,
 )
 
 #: The paper: Stable Diffusion 2.1-base, OSDFace's VRE, ArcFace's 512-d identities.

@@ -15,6 +15,7 @@ from models.one_step_diffusion import OneStepDiffusionConfig
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoderConfig
 from models.reference_adapter import ReferenceAdapterConfig
 from models.references import Reference
+from models.tiny_unet import TinyUNetConfig
 from models.visual_representation_embedder import VREConfig
 from tests.models.drawn_face import drawn_landmarks
 
@@ -22,18 +23,9 @@ SIDE = 64
 
 SMALL = HonestFaceConfig(
     vae=PixelUnshuffleAutoencoderConfig(latent_channels=16, patch=8),
-    unet={
-        "sample_size": 8,
-        "in_channels": 16 + 4,
-        "out_channels": 16,
-        "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-        "block_out_channels": (16, 24, 32),
-        "layers_per_block": 1,
-        "cross_attention_dim": 24,
-        "attention_head_dim": 2,
-        "norm_num_groups": 8,
-    },
+    unet=TinyUNetConfig(
+        in_channels=16 + 4, out_channels=16, widths=(16, 24, 32), blocks=(1, 2, 2), prompt_width=24, heads=2
+    ),
     vre=VREConfig(
         image_size=32,
         channels=8,
@@ -75,7 +67,18 @@ KL = KLAutoencoderConfig(
 SMALL_SD21 = replace(
     SMALL,
     vae=KL,
-    unet=SMALL.unet | {"in_channels": 4, "out_channels": 4},
+    unet={
+        "sample_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        "block_out_channels": (16, 24, 32),
+        "layers_per_block": 1,
+        "cross_attention_dim": 24,
+        "attention_head_dim": 2,
+        "norm_num_groups": 8,
+    },
     diffusion=OneStepDiffusionConfig(),
     reference_adapter=None,
     position_channels=0,

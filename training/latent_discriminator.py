@@ -9,15 +9,17 @@ from torch import Tensor, nn
 from models.honestface import PositionMap
 from models.lora import add_adapters
 from models.one_step_diffusion import OneStepDiffusion
+from models.tiny_unet import TinyUNet
 
 
 class UNetEncoder(nn.Module):
-    """A copy of the down and middle blocks of a diffusers UNet2DConditionModel."""
+    """A copy of the down and middle blocks of a diffusers UNet2DConditionModel; `width` is the middle's."""
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
         for name in ("conv_in", "time_proj", "time_embedding", "down_blocks", "mid_block"):
             self.add_module(name, copy.deepcopy(unet.get_submodule(name)))
+        self.width: int = unet.config.block_out_channels[-1]
 
     def forward(self, sample: Tensor, timesteps: Tensor, prompt: Tensor) -> Tensor:
         """The middle block's features `[B, C, h, w]` of latents under a prompt `[B, n, k]` at `timesteps` `[B]`."""
@@ -32,6 +34,20 @@ class UNetEncoder(nn.Module):
         return features
 
 
+class TinyUNetEncoder(nn.Module):
+    """A copy of the tiny UNet's way down; how noisy a latent is, it sees for itself."""
+
+    def __init__(self, unet: TinyUNet) -> None:
+        super().__init__()
+        self.encoder = copy.deepcopy(unet.encoder)
+        self.width = unet.config.widths[-1]
+
+    def forward(self, sample: Tensor, timesteps: Tensor, prompt: Tensor) -> Tensor:
+        """As `UNetEncoder`."""
+        features: Tensor = self.encoder(sample, prompt)[0]
+        return features
+
+
 class LatentDiscriminator(nn.Module):
     """Scores (logits) `[B]` of latents: are they of a photograph, or restored?
 
@@ -43,7 +59,7 @@ class LatentDiscriminator(nn.Module):
         self, unet: Any, diffusion: OneStepDiffusion, rank: int = 16, position_map: PositionMap | None = None
     ) -> None:
         super().__init__()
-        self.encoder = UNetEncoder(unet)
+        self.encoder = TinyUNetEncoder(unet) if isinstance(unet, TinyUNet) else UNetEncoder(unet)
         self.position_map = copy.deepcopy(position_map)
         self.diffusion = diffusion
         if rank:
@@ -52,7 +68,7 @@ class LatentDiscriminator(nn.Module):
                 self.position_map.requires_grad_(False)
         else:
             self.requires_grad_(True)
-        width = unet.config.block_out_channels[-1]
+        width = self.encoder.width
         self.head = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
 
     def forward(self, latents: Tensor, prompt: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:

@@ -12,6 +12,7 @@ from models.geometry import (
     FFHQ_512,
     Matrix,
     arcface_crop,
+    bands,
     compose,
     fit_affine,
     fit_similarity,
@@ -131,6 +132,19 @@ def test_five_points_of_68() -> None:
 def test_warping_by_nothing_changes_nothing() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (31, 47, 3), dtype=np.uint8)
     assert np.array_equal(warp(picture, similarity(0, 1), (47, 31)), picture)
+
+
+def test_bands_of_a_warp_meet_without_a_seam() -> None:
+    """Rows 128 and 256 begin a new band; between pixels, where rounding could tell them apart."""
+    assert [*bands(3, 300)] == [(3, 131), (131, 259), (259, 300)]
+    rows = np.arange(300, dtype=np.float64)[:, None].repeat(40, 1)
+    ramp = np.rint(rows * 0.8).astype(np.uint8)
+    moved = warp(ramp, np.array([(1, 0, 0), (0, 1, 0.5)]), (40, 300)).astype(int)
+    # bicubic at half a pixel, by hand
+    padded = np.pad(ramp.astype(np.float64), ((2, 2), (0, 0)), mode="edge")
+    weights = (-0.09375, 0.59375, 0.59375, -0.09375)
+    expected = np.rint(sum(w * padded[k : k + 300] for k, w in enumerate(weights)))
+    assert np.abs(moved - expected).max() <= 1 and (np.abs(moved - expected) > 0).mean() < 0.2
 
 
 def test_warping_by_whole_pixels_copies_and_repeats_the_edge() -> None:

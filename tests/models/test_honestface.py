@@ -37,7 +37,7 @@ def parts(generated: Generated) -> tuple[Tensor, ...]:
 
 
 def test_shapes_and_named_parts(network: HonestFace) -> None:
-    channels = network.config.unet["out_channels"]
+    channels = network.unet.config.out_channels
     found = restore(network, faces(2), None)
     assert found.restored.shape == (2, 3, 64, 64)
     assert found.prompt.shape == (2, 77, 24)

@@ -1,12 +1,13 @@
 """The blind one-step model: UNet (whole or LoRA), position map and VRE projection; VAE and dictionary frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.bundle import load_exactly
@@ -43,6 +44,8 @@ class BaselineConfig(LatentAdversarialConfig):
     presets: tuple[str, ...] = ("vqfr-v2", "vqfr-v1", "wide")
     crop_side: int = 512
     """Side in pixels of the square that is restored; 512 is the whole face."""
+    squares: int = Field(1, ge=1)
+    """How many such squares of each face a step sees: further ones cost no degradation and no prompt."""
     decoded_side: int = 224
     """Side in pixels of the square inside it that is decoded for the losses on pixels."""
     latent_weight: float = 1.0
@@ -53,6 +56,8 @@ class BaselineConfig(LatentAdversarialConfig):
     feature_weight: float = 0.1
     """Of the perceptual distance; Eq. 9 is `perceptual: {kind: dists, edges: true, backbone: ...}`."""
     feature_every: int = 2
+    feature_from: int = 0
+    """The step from which the perceptual distance counts: a small network learns faster without it at first."""
     feature_side: int = 160
 
 
@@ -93,11 +98,17 @@ class BaselineStage(Stage):
         truth, lq = (batch[key].to(memory_format=torch.channels_last) for key in ("truth", "lq"))
         with torch.no_grad():
             latent, target = network.vae.encode(torch.cat([lq, truth])).chunk(2)
+        prompt = visual_prompt(network, lq)
+        squares = [self._square(latent, target, truth, prompt, step) for _ in range(self.config.squares)]
+        return mean_losses(squares)
+
+    def _square(self, latent: Tensor, target: Tensor, truth: Tensor, prompt: Tensor, step: int) -> dict[str, Tensor]:
+        """Losses of a random square of each face."""
+        network = self.network
         cells = self.config.crop_side // network.vae.patch
         corner = random_corner(latent, cells)
         latent, target = (cut(part, corner, cells) for part in (latent, target))
         truth = cut(truth, in_pixels(network, corner), self.config.crop_side)
-        prompt = visual_prompt(network, lq)
         restored = network.predict(latent, prompt, corner=corner)
         decoded = decode_square(network, restored, truth, self.config.decoded_side)
         losses = restoration_losses(restored, target, decoded, self.features, self.config, step)
@@ -166,6 +177,11 @@ def chosen_distance(config: BaselineConfig) -> nn.Module:
     return perceptual_distance(config.perceptual or PerceptualConfig(kind="vgg16-features", backbone=config.vgg16))
 
 
+def mean_losses(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each loss over several squares."""
+    return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+
 def random_corner(images: Tensor, side: int) -> tuple[int, int]:
     """Row and column of a square of `side` inside `[B, C, H, W]`."""
     row, column = (int(torch.randint(0, length - side + 1, ())) for length in images.shape[2:])
@@ -222,13 +238,19 @@ def decode_square(network: HonestFace, restored: Tensor, truth: Tensor, side: in
 
 
 def grid_loss(restored: Tensor, target: Tensor, side: int = 8) -> Tensor:
-    """L1 of latents `[B, C, h, w]` averaged over squares of `side` positions, each channel in its own deviations.
+    """L1 of latents `[B, C, h, w]` averaged over `side` times `side` places of a lattice, each channel in its own
+    deviations; the mean over lattices of 1, 2, 4 and 8 positions.
 
     In a photograph the fine channels of a patch transform average out; what stays is a pattern that repeats from patch
-    to patch, which VGG16's shallow features prefer to smooth skin.
+    to patch, or with a stride of the UNet's, which VGG16's shallow features prefer to smooth skin.
     """
     deviations = target.float().std((0, 2, 3), keepdim=True).clamp_min(0.01)
-    return (F.avg_pool2d((restored - target).float(), side) / deviations).abs().mean()
+    error = (restored - target).float() / deviations
+    means = []
+    for stride in (1, 2, 4, 8):
+        places = F.pixel_unshuffle(error, stride)
+        means.append(F.avg_pool2d(places, min(side, *places.shape[2:])).abs().mean())
+    return torch.stack(means).mean()
 
 
 def restoration_losses(
@@ -247,7 +269,7 @@ def restoration_losses(
     }
     if config.grid_weight:
         losses["grid"] = config.grid_weight * grid_loss(restored, target)
-    if step % config.feature_every == 0:
+    if step >= config.feature_from and step % config.feature_every == 0:
         distance = features(*decoded.part(config.feature_side))
         losses["features"] = config.feature_weight * config.feature_every * distance
     return losses

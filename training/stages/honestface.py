@@ -1,7 +1,7 @@
 """The reference-conditioned model: LoRA r=16 on the baseline's UNet, identity embedder and reference adapter."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +15,7 @@ from models.embedded_face_tools import build_face_tools
 from models.errors import HonestFaceError
 from models.face_analyzer import IdentityEncoder, LandmarkDetector, Landmarks
 from models.foreign_weights import read_weights
-from models.honestface import HonestFace, HonestFaceConfig
+from models.honestface import HonestFace, HonestFaceConfig, SeenReference
 from models.identity_embedder import IdentityEmbedder
 from models.identity_network import EmbeddedIdentityEncoder, IdentityNetwork, IdentityNetworkConfig
 from models.landmark_network import HeatmapLandmarkDetector, LandmarkNetwork, LandmarkNetworkConfig
@@ -42,6 +42,7 @@ from training.stages.baseline import (
     in_pixels,
     inherited,
     keep_less,
+    mean_losses,
     random_corner,
     restoration_losses,
     visual_prompt,
@@ -81,6 +82,18 @@ class HonestFaceStageConfig(BaselineConfig):
     """How often whole faces are restored for the identity loss; the steps between see squares of `crop_side`."""
     face_batch: int = 4
     """Whole faces of such a step."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What whole faces are restored from and to: latents, the truth, the prompt, references bent, heatmaps."""
+
+    latent: Tensor
+    target: Tensor
+    truth: Tensor
+    prompt: Tensor
+    seen: SeenReference | None
+    marks: Landmarks
 
 
 class HonestFaceStage(Stage):
@@ -138,14 +151,20 @@ class HonestFaceStage(Stage):
             person = cast(IdentityEmbedder, network.identity_embedder)(marks.points, references)
             prompt = network.fusion(prompt, person)
             seen = network.see(person, references, marks.points, who)
-        side = truth.shape[-1] if whole else config.crop_side
+        given = _Given(latent, target, truth, prompt, seen, marks)
+        squares = 1 if whole else config.squares
+        return mean_losses([self._square(given, whole, step) for _ in range(squares)])
+
+    def _square(self, given: "_Given", whole: bool, step: int) -> dict[str, Tensor]:
+        """Losses of the whole faces or of a random square of each."""
+        network, config = self.network, self.config
+        side = given.truth.shape[-1] if whole else config.crop_side
         cells = side // network.vae.patch
-        corner = random_corner(latent, cells)
-        latent, target = cut(latent, corner, cells), cut(target, corner, cells)
-        if seen is not None:
-            seen = replace(seen, latent=cut(seen.latent, corner, cells))
-        restored = network.predict(latent, prompt, network.steer(latent, seen), corner)
-        truth = cut(truth, in_pixels(network, corner), side)
+        corner = random_corner(given.latent, cells)
+        latent, target = cut(given.latent, corner, cells), cut(given.target, corner, cells)
+        seen = given.seen and replace(given.seen, latent=cut(given.seen.latent, corner, cells))
+        restored = network.predict(latent, given.prompt, network.steer(latent, seen), corner)
+        truth = cut(given.truth, in_pixels(network, corner), side)
         if whole:
             decoded = DecodedSquare(network.vae.decode(restored), truth, (0, 0))
             losses = {
@@ -159,9 +178,9 @@ class HonestFaceStage(Stage):
             losses |= restoration_losses(restored, target, decoded, self.features, config, step)
         if self.adversary is not None:
             pixels = decoded.part(config.decoded_side)
-            losses |= self.adversary.judge(restoration_cases((restored, target), prompt, corner, pixels), step)
+            losses |= self.adversary.judge(restoration_cases((restored, target), given.prompt, corner, pixels), step)
         if (not whole or config.face_every == 1) and step % config.mfa_every == 1 % config.mfa_every:
-            mask = attention_mask(marks.heatmaps, lq.shape[-1])
+            mask = attention_mask(given.marks.heatmaps, given.truth.shape[-1])
             top, left = in_pixels(network, corner)
             place = (top + decoded.corner[0], left + decoded.corner[1])
             mask = cut(mask, place, decoded.truth.shape[-1])

@@ -120,6 +120,36 @@ def test_one_step_of_the_baseline(blind: BaselineStage) -> None:
     assert blind.pictures().shape == (3, 3 * 512, 2 * 512)
 
 
+def test_the_perceptual_distance_can_wait(blind: BaselineStage) -> None:
+    blind.config = blind.config.model_copy(update={"feature_from": 4})
+    try:
+        assert [set(one_step(blind, step=step)) for step in (2, 4)] == [
+            {"latent", "pixels"},
+            {"latent", "pixels", "features"},
+        ]
+    finally:
+        blind.config = blind.config.model_copy(update={"feature_from": 0})
+
+
+@pytest.mark.parametrize("stage", ["blind", "referenced"])
+def test_losses_of_several_squares_are_their_mean(stage: str, request: pytest.FixtureRequest) -> None:
+    trained: BaselineStage | HonestFaceStage = request.getfixturevalue(stage)
+    alone, several = trained.config, trained.config.model_copy(update={"squares": 3})
+    batch = default_collate([trained.dataset[0]])
+    try:
+        torch.manual_seed(3)
+        with torch.no_grad():
+            ones = [trained.losses(batch, 1) for _ in range(3)]
+            torch.manual_seed(3)
+            trained.config = several  # type: ignore[assignment]
+            together = trained.losses(batch, 1)
+    finally:
+        trained.config = alone  # type: ignore[assignment]
+    assert len({float(one["pixels"]) for one in ones}) == 3
+    for name in together:
+        assert float(together[name]) == pytest.approx(sum(float(one[name]) for one in ones) / 3, rel=1e-5)
+
+
 def test_what_is_restored_perfectly_costs_nothing_but_the_autoencoder(blind: BaselineStage) -> None:
     batch = default_collate([blind.dataset[0]])
     with torch.no_grad():
@@ -139,6 +169,9 @@ def test_a_pattern_that_repeats_from_patch_to_patch_costs_and_texture_does_not()
     assert float(baseline.grid_loss(target, target)) == 0
     assert float(baseline.grid_loss(target + pattern, target)) == pytest.approx(0.25, rel=0.02)
     assert float(baseline.grid_loss(target + texture, target)) < 0.06
+    # every other place brighter, every other darker: nothing on the mean, but on the lattices of 2, 4 and 8
+    stripes = 0.5 * (2 * (torch.arange(64) % 2) - 1).float().expand(1, 4, 64, 64)
+    assert float(baseline.grid_loss(target + stripes, target)) == pytest.approx(0.5 * 3 / 4, rel=0.02)
 
 
 def test_the_prompt_in_training_is_the_generators() -> None:

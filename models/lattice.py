@@ -1,0 +1,26 @@
+"""Takes out of a picture what repeats with the strides of the network that made it."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Cells of a side over which a pattern is averaged: an edge is in a few of them, a pattern in all.
+_CELLS = 9
+#: The largest difference from the surroundings that counts, in units of [-1, 1]: six grey levels.
+_MOST = 6 / 127.5
+
+
+def without_lattice(image: Tensor, period: int) -> Tensor:
+    """An image `[B, C, H, W]` in [-1, 1], sides multiples of `period`, less what repeats every `period` pixels.
+
+    Every pixel's difference from the mean around it, up to a bound, is averaged over the same places of 9 x 9 cells: in
+    a photograph little is left, for detail keeps no step with a lattice.
+    """
+    detail = (image - _mean(image, period + 1)).clamp(-_MOST, _MOST)
+    pattern = F.pixel_shuffle(_mean(F.pixel_unshuffle(detail, period), _CELLS), period)
+    return image - pattern
+
+
+def _mean(values: Tensor, side: int) -> Tensor:
+    """Over `side` x `side`, an odd number, around each place; the edge is repeated."""
+    edged = F.pad(values, (side // 2,) * 4, mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(edged, (side, 1), stride=1), (1, side), stride=1)

@@ -1,0 +1,41 @@
+import torch
+from torch import Tensor
+
+from models.honestface import HonestFace
+from models.lattice import without_lattice
+from models.profiles import TINY
+
+
+def gentle() -> Tensor:
+    """Slopes and a soft hill `[1, 3, 128, 128]`, as skin has them."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 128), torch.linspace(-1, 1, 128), indexing="ij")
+    return torch.stack([0.3 * x, 0.2 * y, 0.5 * torch.exp(-4 * (x**2 + y**2))])[None]
+
+
+def pattern(levels: float) -> Tensor:
+    tile = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0)).clamp(-2, 2)
+    return levels / 127.5 / 2 * (tile - tile.mean((1, 2), keepdim=True)).repeat(1, 16, 16)[None]
+
+
+def test_a_pattern_on_gentle_slopes_is_taken_out() -> None:
+    clean = gentle()
+    found = without_lattice(clean + pattern(4), 8)
+    before = pattern(4).abs().mean()
+    assert (found - clean)[..., 8:-8, 8:-8].abs().mean() < 0.1 * before
+    assert (found - clean).abs().max() < 1.5 / 127.5
+
+
+def test_what_has_no_pattern_stays() -> None:
+    assert (without_lattice(gentle(), 8) - gentle()).abs().max() < 0.5 / 127.5
+    noise = gentle() + 10 / 127.5 * torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    assert (without_lattice(noise, 8) - noise).square().mean().sqrt() < 1 / 127.5
+
+
+def test_an_edge_leaves_less_than_a_level_of_a_ghost() -> None:
+    edge = torch.zeros(1, 3, 128, 128)
+    edge[..., 67:] = 1.0
+    assert (without_lattice(edge, 8) - edge).abs().max() < 1 / 127.5
+
+
+def test_the_tiny_profile_is_cleaned_of_its_finest_stride() -> None:
+    assert TINY.lattice == 2 * HonestFace(TINY).vae.patch
