@@ -25,9 +25,9 @@ def keep_freed_memory() -> None:
     """Lets the threads' freed memory serve all of them instead of the kernel.
 
     By default glibc has up to eight arenas a core, whose memory serves no other thread, and gives pictures' memory back
-    to the kernel to ask for it again: 2,400 page faults and 8 ms of a core for each answer with a face of 512 px. Blocks
-    of up to 32 MiB, glibc's most, are kept too: a photograph of 12 megapixels has many. Without effect on another C
-    library.
+    to the kernel to ask for it again: 2,400 page faults and 8 ms of a core for each answer with a face of 512 px.
+    Blocks of up to 32 MiB, glibc's most, are kept too: a photograph of 12 megapixels has many. Without effect on
+    another C library.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
