@@ -229,10 +229,13 @@ class DecodedSquare:
 
 
 def decode_square(network: HonestFace, restored: Tensor, truth: Tensor, side: int) -> DecodedSquare:
-    """Decodes a random square of `side` pixels of latents `[B, C, h, w]`; `truth` `[B, 3, H, W]` is what they show."""
+    """Decodes a random square of `side` pixels of latents `[B, C, h, w]`; `truth` `[B, 3, H, W]` is what they show.
+
+    It is finished as a restored face is: what is taken out of that earns nothing here.
+    """
     cells = side // network.vae.patch
     corner = random_corner(restored, cells)
-    decoded = network.vae.decode(cut(restored, corner, cells))
+    decoded = network.finish(network.vae.decode(cut(restored, corner, cells)))
     place = in_pixels(network, corner)
     return DecodedSquare(decoded, cut(truth, place, side), place)
 

@@ -166,7 +166,7 @@ class HonestFaceStage(Stage):
         restored = network.predict(latent, given.prompt, network.steer(latent, seen), corner)
         truth = cut(given.truth, in_pixels(network, corner), side)
         if whole:
-            decoded = DecodedSquare(network.vae.decode(restored), truth, (0, 0))
+            decoded = DecodedSquare(network.finish(network.vae.decode(restored)), truth, (0, 0))
             losses = {
                 "latent": config.latent_weight * F.l1_loss(restored, target),
                 "identity": self._identity_loss(decoded.restored, truth),
