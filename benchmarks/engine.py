@@ -79,6 +79,7 @@ def build(bundle: Bundle, threads: int, rivals: bool) -> tuple[Stages, str]:
     blind, referenced = (FaceJob(face),), (FaceJob(face, references),)
     crops = plain.generate(referenced)
     on_large = plain.prepare(Picture(large), options)
+    jobs_on_large = tuple(FaceJob(found, references) for found in on_large.faces)
     convolution = torch.nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     planes = torch.rand(1, 64, 512, 512).to(memory_format=torch.channels_last)
 
@@ -108,7 +109,7 @@ def build(bundle: Bundle, threads: int, rivals: bool) -> tuple[Stages, str]:
         "12 MP: decode JPEG": lambda: decode(file),
         "12 MP: find faces": lambda: find_faces(bundle.analyzer, large),
         "12 MP: find faces, align": lambda: restorer.prepare(Picture(large), options),
-        "12 MP: colour fix, paste back": lambda: restorer.finish(on_large, referenced, crops, options),
+        "12 MP: colour fix, paste back": lambda: restorer.finish(on_large, jobs_on_large, crops, options),
         "12 MP: encode JPEG": lambda: encode(large, None, "jpeg", 95),
         "12 MP photo, 2 references cached": lambda: restorer.restore(Picture(large), references, options),
         "12 MP photo, file to file": file_to_file,

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from models.attention_map import attention_map
@@ -23,6 +22,7 @@ from models.geometry import (
     fit_similarity,
     five_points,
     invert_affine,
+    shrink,
     transform_points,
     warp,
 )
@@ -83,7 +83,7 @@ def find_faces(analyzer: FaceAnalyzer, picture: Pixels) -> list[Detection]:
     small = picture
     if factor > 1:
         size = max(1, round(width / factor)), max(1, round(height / factor))
-        small = np.array(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+        small = shrink(picture, size)
     found = [
         Detection((x0 * factor, y0 * factor, x1 * factor, y1 * factor), detection.score)
         for detection in analyzer.detector.detect(small)

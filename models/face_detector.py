@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.face_analyzer import Detection
+from models.geometry import shrink
 
 STRIDES = (8, 16, 32)
 #: Face sizes (geometric mean of the box's sides, px) that each stride answers for.
@@ -109,10 +110,9 @@ class EmbeddedFaceDetector:
         config = self.network.config
         height, width = picture.shape[:2]
         ratio = min(1.0, config.long_side / max(height, width))
-        # Bytes with the colours last, as pictures are, have a fast path; Pillow would copy a large picture first.
-        size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
-        pixels = torch.from_numpy(np.require(picture, requirements=["C", "W"])).permute(2, 0, 1)[None]
-        image = F.interpolate(pixels, size, mode="bilinear", antialias=True).float() / 127.5 - 1
+        if ratio < 1:
+            picture = shrink(picture, (max(1, round(width * ratio)), max(1, round(height * ratio))))
+        image = torch.tensor(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
         image = F.pad(image, (0, -image.shape[3] % 32, 0, -image.shape[2] % 32))
         logits, boxes = self.network(image.to(next(self.network.parameters()).device))
         scores = logits[0].sigmoid()

@@ -44,7 +44,7 @@ class Restored:
 
 
 class OpenVINOGenerator:
-    """Restores faces one by one in four graphs of fixed shapes, so that no face depends on its batch-mates.
+    """Restores faces one by one in graphs of fixed shapes, so that no face depends on its batch-mates.
 
     What perceives the input and the reference runs in float32, for it chooses among close codes and places pixels; the
     UNet and the decoder run in bfloat16 if asked to. `threads` are OpenVINO's own; one call at a time.
@@ -60,6 +60,7 @@ class OpenVINOGenerator:
         assert latent.shape[2] == latents
         heavy = compiler.bfloat16 if bfloat16 else compiler.graph
         self._restore = heavy(_Restore(generator), (latent, prompt, one))
+        self._finish = compiler.graph(_Finish(generator), (picture,))
         if generator.identity_embedder is not None:
             self._consult = compiler.graph(_Consult(generator), (picture, points, points + 1))
             self._restore_like = heavy(_RestoreLike(generator), (latent, prompt, one, latent + 1, one))
@@ -97,8 +98,8 @@ class OpenVINOGenerator:
             else:
                 prompt, seen = self._consult_references(visual, own, landmarks[i : i + 1], identity[i : i + 1])
                 face = self._restore_like(latent, prompt, amounts[i : i + 1], seen.latent, seen.agreement)
-            faces.append(face[0].clone())  # the graph's own memory, which the next face overwrites
-        return Restored(self._source.finish(torch.cat(faces)))
+            faces.append(self._finish(face[0])[0].clone())  # the graph's own memory, which the next face overwrites
+        return Restored(torch.cat(faces))
 
     def _consult_references(
         self, visual: Tensor, references: References, landmarks: Tensor, identity: Tensor
@@ -160,6 +161,17 @@ class _RestoreLike(_Restore):
         seen = SeenReference(reference, agreement, torch.ones(1, dtype=torch.bool))
         steering = self.generator.steer(latent, seen)
         return (self._decoded(latent, self.generator.predict(latent, prompt, steering), strength),)
+
+
+class _Finish(nn.Module):
+    """In a graph of its own: bfloat16 would round a picture to half grey levels."""
+
+    def __init__(self, generator: HonestFace) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, decoded: Tensor) -> tuple[Tensor]:
+        return (self.generator.finish(decoded),)
 
 
 class _Graph:

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from models.errors import GeometryError
 from models.geometry import (
@@ -19,6 +20,7 @@ from models.geometry import (
     five_points,
     invert_affine,
     scale_of,
+    shrink,
     transform_points,
     warp,
 )
@@ -185,6 +187,15 @@ def test_shrinking_a_chequerboard_gives_grey(scale: float) -> None:
     inner = warp(board, similarity(10, scale, (40 * scale, 0)), (side, side))[4:-4, 4:-4].astype(float)
     assert inner.mean() == pytest.approx(127.5, abs=2)
     assert inner.std() < (40 if scale > 0.5 else 12)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_shrinking_is_pillows_bilinear_also_of_a_part_that_cannot_be_written(channels: tuple[int, ...]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (97, 130, *channels), np.uint8)
+    picture.flags.writeable = False
+    part = picture[3:, 5:121]
+    by_pillow = np.asarray(Image.fromarray(part).resize((40, 33), Image.Resampling.BILINEAR))
+    assert np.abs(shrink(part, (40, 33)).astype(int) - by_pillow).max() <= 1
 
 
 def test_a_target_far_outside_shows_the_edge_or_the_fill() -> None:
