@@ -125,3 +125,13 @@ def pixels_of(data: bytes) -> NDArray[np.uint8]:
 ANNA_PHOTO = file_of(photo(((240.0, 180.0), 200.0, ANNA)))
 EMPTY_PHOTO = file_of(photo())
 ALIGNED_PHOTO = file_of(photo(((255.5, 255.5), 512.0, ANNA), size=(512, 512)))
+
+
+def problem(response: httpx.Response, name: str, status: int) -> str:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document = response.json()
+    assert document["type"] == f"urn:honestface:problem:{name}"
+    assert document["request_id"] == response.headers["x-request-id"]
+    assert document["status"] == status
+    return str(document["detail"])

@@ -1,16 +1,6 @@
-from collections.abc import Iterator
-
-import pytest
-
 from service.problems import KINDS
 from service.settings import Settings
-from tests.service.running import Running, running
-
-
-@pytest.fixture(scope="module")
-def toy() -> Iterator[Running]:
-    with running() as service:
-        yield service
+from tests.service.running import Running
 
 
 def test_every_route_is_described_with_examples_for_its_problems(toy: Running) -> None:

@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service.running import ANNA_PHOTO, EMPTY_PHOTO, Running, file_of, pixels_of, running
+from tests.service.running import ANNA_PHOTO, EMPTY_PHOTO, Running, file_of, pixels_of
 from tests.toy_faces import ANNA, BEN, photo
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.fixture(scope="module")
-def toy() -> Iterator[Running]:
-    with running() as service:
-        yield service
 
 
 def test_the_page_and_its_parts_come_with_a_policy_that_keeps_to_this_host(toy: Running) -> None:
