@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.autoencoder import KLAutoencoder, KLAutoencoderConfig
+from models.face_window import within_face
 from models.feature_fusion import FeatureFusion
 from models.identity_embedder import IdentityEmbedder, IdentityEmbedderConfig, IdentityPrompt
 from models.lattice import without_lattice
@@ -60,8 +61,8 @@ class Generated(Latents):
 
 @dataclass(frozen=True, eq=False)
 class SeenReference:
-    """The latent `[B, C, h, w]` of each image's optimal reference, bent onto the image; the cosine `[B]` between their
-    identities; `present` `[B]`, False where an image has no reference and the rest means nothing."""
+    """The latent `[B, C, h, w]` of each image's optimal reference, bent onto the image's face; the cosine `[B]` between
+    their identities; `present` `[B]`, False where an image has no reference and the rest means nothing."""
 
     latent: Tensor
     agreement: Tensor
@@ -165,7 +166,7 @@ class HonestFace(nn.Module):
             raise ValueError("references need the landmarks and the identity of the input")
         person = self.identity_embedder(landmarks, references)
         prompt = self.fusion(visual, person)
-        seen = self.see(person, references, landmarks, identity)
+        seen = self.see(latent, person, references, landmarks, identity)
         return Latents(prompt, latent, self.predict(latent, prompt, self.steer(latent, seen)))
 
     def predict(
@@ -193,9 +194,10 @@ class HonestFace(nn.Module):
         return self.diffusion.restored_latent(latent, prediction)
 
     def see(
-        self, person: IdentityPrompt, references: References, landmarks: Tensor, identity: Tensor
+        self, latent: Tensor, person: IdentityPrompt, references: References, landmarks: Tensor, identity: Tensor
     ) -> SeenReference | None:
-        """The optimal reference of each image, bent onto its landmarks; None without a reference adapter."""
+        """The optimal reference of each image, bent onto its landmarks, and around the face the image's own latent;
+        None without a reference adapter."""
         if self.reference_adapter is None:
             return None
         rows = person.optimal.clamp(min=0)
@@ -203,7 +205,7 @@ class HonestFace(nn.Module):
             references.images[rows], references.landmarks[rows], landmarks, self.config.reference_warp
         )
         agreement = (identity * references.identity[rows]).sum(1)
-        return SeenReference(self.vae.encode(bent), agreement, person.present)
+        return SeenReference(within_face(latent, self.vae.encode(bent)), agreement, person.present)
 
     def steer(self, latent: Tensor, seen: SeenReference | None) -> tuple[list[Tensor], Tensor] | None:
         """What the reference adds to the UNet's skips and middle block, for latents of the same place as `seen`'s."""

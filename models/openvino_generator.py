@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.face_window import within_face
 from models.facial_feature_extractor import optimal_reference
 from models.honestface import HonestFace, SeenReference
 from models.identity_embedder import IdentityPrompt
@@ -158,7 +159,7 @@ class _RestoreLike(_Restore):
     def forward(  # type: ignore[override]
         self, latent: Tensor, prompt: Tensor, strength: Tensor, reference: Tensor, agreement: Tensor
     ) -> tuple[Tensor]:
-        seen = SeenReference(reference, agreement, torch.ones(1, dtype=torch.bool))
+        seen = SeenReference(within_face(latent, reference), agreement, torch.ones(1, dtype=torch.bool))
         steering = self.generator.steer(latent, seen)
         return (self._decoded(latent, self.generator.predict(latent, prompt, steering), strength),)
 

@@ -92,6 +92,20 @@ def test_only_the_reference_adapter_tells_strangers_apart(tiny: HonestFace) -> N
     assert changes[0] > 100 * changes[1]
 
 
+def test_what_a_reference_shows_around_the_face_changes_nothing(tiny: HonestFace) -> None:
+    reference = references(1)[0]
+    beside, on_the_face = reference.image.clone(), reference.image.clone()
+    side = reference.image.shape[-1]
+    beside[:, :, : side // 16] = 1.0
+    on_the_face[:, side // 2 : side // 2 + side // 16, side // 2 : side // 2 + side // 16] = 1.0
+    plain, other_background, other_nose = (
+        restore(tiny, faces(1), pack([replace(reference, image=image)])).restored
+        for image in (reference.image, beside, on_the_face)
+    )
+    assert torch.equal(plain, other_background)
+    assert not torch.equal(plain, other_nose)
+
+
 def test_strength_moves_from_the_input_to_the_restored_latent(network: HonestFace) -> None:
     lq = faces(3)
     with torch.inference_mode():

@@ -150,7 +150,7 @@ class HonestFaceStage(Stage):
         if references is not None:
             person = cast(IdentityEmbedder, network.identity_embedder)(marks.points, references)
             prompt = network.fusion(prompt, person)
-            seen = network.see(person, references, marks.points, who)
+            seen = network.see(latent, person, references, marks.points, who)
         given = _Given(latent, target, truth, prompt, seen, marks)
         squares = 1 if whole else config.squares
         return mean_losses([self._square(given, whole, step) for _ in range(squares)])
