@@ -4,15 +4,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 #: Cells of a side over which a pattern is averaged: an edge is in a few of them, a pattern in all.
-_CELLS = 9
-#: The largest difference from the surroundings that counts, in units of [-1, 1]: six grey levels.
-_MOST = 6 / 127.5
+_CELLS = 7
+#: The largest difference from the surroundings that counts, in units of [-1, 1]: 16 grey levels.
+_MOST = 16 / 127.5
 
 
 def without_lattice(image: Tensor, period: int) -> Tensor:
     """An image `[B, C, H, W]` in [-1, 1], sides multiples of `period`, less what repeats every `period` pixels.
 
-    Every pixel's difference from the mean around it, up to a bound, is averaged over the same places of 9 x 9 cells: in
+    Every pixel's difference from the mean around it, up to a bound, is averaged over the same places of 7 x 7 cells: in
     a photograph little is left, for detail keeps no step with a lattice.
     """
     detail = (image - _mean(image, period + 1)).clamp(-_MOST, _MOST)
