@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.muon import MuonAndAdamW
+from training.muon import Muon, MuonAndAdamW, orthogonal
 
 
 class Small(nn.Module):
@@ -53,8 +53,24 @@ def test_a_step_evens_out_the_directions_of_a_hidden_weights_gradient() -> None:
         gradient = torch.linalg.svdvals(old.grad.flatten(1))
         moved = torch.linalg.svdvals((network.get_submodule(name).weight - old).detach().flatten(1))
         # of the size of AdamW's step: 0.2 of the learning rate for each weight of the longer side
-        assert 0.7 < float(moved[0]) / (0.01 * 0.2 * max(old.flatten(1).shape) ** 0.5) < 1.3
+        assert 0.6 < float(moved[0]) / (0.01 * 0.2 * max(old.flatten(1).shape) ** 0.5) < 1.3
         assert float(moved[1] / moved[0]) > 2 * float(gradient[1] / gradient[0])
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
+def test_it_steps_as_torchs_does_but_for_rounding(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    start = torch.randn(shape)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    exact = Muon([ours], lr=0.01, weight_decay=0.1)
+    rounded = torch.optim.Muon([theirs], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(4):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        exact.step()
+        rounded.step()  # type: ignore[no-untyped-call]  # torch's
+    assert (ours - theirs).abs().max() < 0.02 * (ours - start).abs().max()
+    assert torch.linalg.svdvals(orthogonal(start)).sub(1).abs().max() < 0.35
 
 
 def test_the_outermost_layer_biases_and_maps_are_adamws() -> None:
@@ -75,10 +91,7 @@ def test_the_order_in_memory_does_not_matter() -> None:
     assert not last.conv.weight.is_contiguous()
     train(plain, 3)
     train(last, 3)
-    # in bfloat16 the orthogonal matrices agree but for rounding
-    assert (plain.conv.weight - last.conv.weight).abs().max() < 0.05 * (
-        plain.conv.weight - small().conv.weight
-    ).abs().max()
+    assert torch.allclose(plain.conv.weight, last.conv.weight, atol=1e-5)
 
 
 def test_the_outer_layers_adapters_are_not_hidden_either() -> None:
