@@ -129,9 +129,10 @@ def blur(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     kernel = kernel[middle, middle]
     kernel = kernel / kernel.sum()
     padded = F.pad(image, (margin,) * 4, mode="reflect")
-    size = padded.shape[2:]
-    spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernel, s=size)
-    out: torch.Tensor = torch.fft.irfft2(spectrum, s=size)[..., 2 * margin :, 2 * margin :]
+    size = [-(-side // 16) * 16 for side in padded.shape[2:]]  # 552 has a factor of 23: a third more time
+    spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernel, s=size)
+    height, width = padded.shape[2:]
+    out: torch.Tensor = torch.fft.irfft2(spectrum, s=size)[..., 2 * margin : height, 2 * margin : width]
     return out
 
 
