@@ -17,7 +17,7 @@ _NEWTON_SCHULZ, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 class Muon(torch.optim.Optimizer):
     """Muon of matrices with Nesterov's momentum and decoupled weight decay, as torch.optim.Muon with "match_rms_adamw".
 
-    That one rounds to bfloat16 always, which takes a CPU without units for it ten times as long as float32; this one
+    That one rounds to bfloat16 always, which takes a CPU without units for it twenty times as long as float32; this one
     takes `dtype`.
     """
 
