@@ -52,23 +52,24 @@ def test_a_step_evens_out_the_directions_of_a_hidden_weights_gradient() -> None:
         old = before.get_submodule(name).weight
         gradient = torch.linalg.svdvals(old.grad.flatten(1))
         moved = torch.linalg.svdvals((network.get_submodule(name).weight - old).detach().flatten(1))
-        # of the size of AdamW's step: 0.2 of the learning rate for each weight of the longer side
-        assert 0.6 < float(moved[0]) / (0.01 * 0.2 * max(old.flatten(1).shape) ** 0.5) < 1.3
+        # of the size of AdamW's step: 0.2 of the learning rate for each weight of the longer side, times 0.68 to 1.14
+        assert 0.67 < float(moved[0]) / (0.01 * 0.2 * max(old.flatten(1).shape) ** 0.5) < 1.15
         assert float(moved[1] / moved[0]) > 2 * float(gradient[1] / gradient[0])
 
 
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
-def test_it_steps_as_torchs_does_but_for_rounding(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_steps_as_torchs_does_but_for_rounding(shape: tuple[int, int], dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     start = torch.randn(shape)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
-    exact = Muon([ours], lr=0.01, weight_decay=0.1)
-    rounded = torch.optim.Muon([theirs], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    own = Muon([ours], lr=0.01, weight_decay=0.1, dtype=dtype)
+    torchs = torch.optim.Muon([theirs], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for _ in range(4):
         ours.grad = torch.randn(shape)
         theirs.grad = ours.grad.clone()
-        exact.step()
-        rounded.step()  # type: ignore[no-untyped-call]  # torch's
+        own.step()
+        torchs.step()  # type: ignore[no-untyped-call]  # torch's
     assert (ours - theirs).abs().max() < 0.02 * (ours - start).abs().max()
     assert torch.linalg.svdvals(orthogonal(start)).sub(1).abs().max() < 0.35
 
