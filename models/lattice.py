@@ -24,7 +24,7 @@ def without_lattice(image: Tensor, period: int) -> Tensor:
 def _mean(values: Tensor, side: int) -> Tensor:
     """Over `side` x `side`, an odd number, around each place; the edge is repeated.
 
-    As products with two matrices, which take half of the time of pooling.
+    As products with two matrices, which take less time than pooling; in float32, whatever training casts to.
     """
     rows, columns = (_band(length, side, values) for length in values.shape[2:])
     with torch.autocast(values.device.type, enabled=False):
