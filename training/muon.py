@@ -25,28 +25,29 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        matrices: Sequence[nn.Parameter],
+        weights: Sequence[nn.Parameter],
         lr: float,
         weight_decay: float,
         dtype: torch.dtype = torch.float32,
         momentum: float = 0.95,
     ) -> None:
-        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
+        super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
         self.dtype, self.momentum = dtype, momentum
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure
         for group in self.param_groups:
-            for matrix in group["params"]:
-                if matrix.grad is None:
+            for weight in group["params"]:
+                if weight.grad is None:
                     continue
-                state = self.state[matrix]
+                state = self.state[weight]
                 if not state:
-                    state["momentum_buffer"] = torch.zeros_like(matrix)
-                mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - self.momentum)
-                update = orthogonal(matrix.grad.lerp(mean, self.momentum), self.dtype)
-                matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.sub_(0.2 * max(matrix.shape) ** 0.5 * group["lr"] * update)
+                    state["momentum_buffer"] = torch.zeros_like(weight)
+                mean = state["momentum_buffer"].lerp_(weight.grad, 1 - self.momentum)
+                matrix = weight.grad.lerp(mean, self.momentum).flatten(1)
+                update = orthogonal(matrix, self.dtype).reshape(weight.shape)
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.sub_(0.2 * max(matrix.shape) ** 0.5 * group["lr"] * update)
 
 
 def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -76,25 +77,19 @@ class MuonAndAdamW:
         self.weights = hidden_weights(network)
         inside = {id(weight) for weight in self.weights}
         rest = [p for p in network.parameters() if p.requires_grad and id(p) not in inside]
-        # each shares its memory with a weight, which it moves
-        self._matrices = [nn.Parameter(as_matrix(weight.detach(), weight)) for weight in self.weights]
         quick = any(weight.is_cuda for weight in self.weights) or cpu_multiplies_bfloat16()
         dtype = torch.bfloat16 if quick else torch.float32
-        self._muon = Muon(self._matrices, learning_rate, weight_decay, dtype)
+        self._muon = Muon(self.weights, learning_rate, weight_decay, dtype)
         self._adamw = torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, betas=betas)
         self.param_groups: list[dict[str, Any]] = [*self._muon.param_groups, *self._adamw.param_groups]
 
     def step(self) -> None:
         """Move all weights that have gradients."""
-        for weight, matrix in zip(self.weights, self._matrices, strict=True):
-            matrix.grad = None if weight.grad is None else as_matrix(weight.grad, weight)
         self._muon.step()
         self._adamw.step()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
-        for weight in self.weights:
-            weight.grad = None
         self._muon.zero_grad(set_to_none)
         self._adamw.zero_grad(set_to_none)
 
@@ -115,9 +110,3 @@ def hidden_weights(network: nn.Module) -> list[nn.Parameter]:
         if isinstance(layer, nn.Linear | nn.Conv2d) and not set(_OUTER) & set(name.split("."))
     ]
     return [weight for layer in layers if (weight := dict(layer.named_parameters())["weight"]).requires_grad]
-
-
-def as_matrix(values: Tensor, weight: Tensor) -> Tensor:
-    """`[out, in * kH * kW]` of a weight or its gradient, columns in the order in which `weight` lies in memory."""
-    channels_last = not weight.is_contiguous()
-    return (values.permute(0, 2, 3, 1) if channels_last else values).flatten(1)

@@ -95,6 +95,17 @@ def test_the_order_in_memory_does_not_matter() -> None:
     assert torch.allclose(plain.conv.weight, last.conv.weight, atol=1e-5)
 
 
+def test_weights_that_moved_to_other_memory_are_still_trained() -> None:
+    """As `.to(device)` does it, which accelerate calls between two processes after an optimiser was built."""
+    network, before = small(), small()
+    of = optimizer(network)
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone()
+    train(network, 1, of=of)
+    for old, new in zip(before.parameters(), network.parameters(), strict=True):
+        assert torch.equal(old, new) is not new.requires_grad
+
+
 def test_the_outer_layers_adapters_are_not_hidden_either() -> None:
     network = small()
     network.conv_in.register_module("lora_A", nn.Conv2d(3, 2, 3))

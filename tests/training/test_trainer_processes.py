@@ -41,19 +41,20 @@ def test_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) ->
     assert torch.load(checkpoint, weights_only=True)["step"] == step + 1
 
 
-def test_two_processes_train_as_one_that_takes_both_batches(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("optimizer", "tolerance"), [("adamw", 1e-5), ("muon", 1e-3)])
+def test_two_processes_train_as_one_that_takes_both_batches(tmp_path: Path, optimizer: str, tolerance: float) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    settings = ("steps=6", "batch=2", "adversarial=true")
+    settings = ("steps=6", "batch=2", "adversarial=true", f"optimizer={optimizer}")
     processes = [start(tmp_path / "two", *settings, **shared, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1")]
     alone = start(tmp_path / "one", *settings, "accumulate=2")
     assert [process.wait(300) for process in (*processes, alone)] == [0, 0, 0]
     two, one = (load_file(tmp_path / name / "toy.safetensors") for name in ("two", "one"))
     for name, value in one.items():
         if "running" not in name:  # each process's batch norm sees its own batches
-            assert torch.allclose(two[name], value, atol=1e-5), name
+            assert torch.allclose(two[name], value, atol=tolerance), name
     first, second = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("two", "one"))
     assert first["step"] == second["step"] == 6
     assert torch.allclose(first["adversary"]["layer.weight"], second["adversary"]["layer.weight"], atol=1e-5)
