@@ -1,4 +1,4 @@
-"""The discriminators that a stage trains against: the paper's in latents, and ours in decoded pixels."""
+"""The discriminators that a stage trains against: the paper's in latents, and ours in a picture's features."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,18 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from models.errors import HonestFaceError
 from models.honestface import HonestFace
 from training.adversarial_loss import AdversarialLoss, discriminator_loss, generator_loss, r1_penalty
+from training.feature_discriminator import FeatureDiscriminator
+from training.feature_distance import VGG16FeatureDistance
 from training.latent_discriminator import LatentDiscriminator
-from training.patch_discriminator import PatchDiscriminator
+from training.squares import Corner, DecodedSquare
 from training.stage import Opponent, TrainingConfig
 
 
 class AdversarialConfig(TrainingConfig):
-    """A weight of 0 leaves that discriminator out."""
+    """What all discriminators share."""
 
-    pixel_gan_weight: float = 0.0
-    pixel_gan_width: int = 32
     gan_loss: AdversarialLoss = "non-saturating"
     gan_from: int = 0
     """The step from which the generator is trained against the discriminators, which learn from the first step on."""
@@ -28,12 +29,16 @@ class AdversarialConfig(TrainingConfig):
     gan_r1_every: int = 8
 
 
-class LatentAdversarialConfig(AdversarialConfig):
-    """The paper has the latent discriminator alone and states no weight."""
+class RestorationAdversarialConfig(AdversarialConfig):
+    """A weight of 0 leaves that discriminator out. The paper has the latent one alone and states no weight."""
 
     latent_gan_weight: float = 0.0
     latent_gan_rank: int = 16
     """LoRA's rank on the discriminator's UNet; 0 trains all of it."""
+    feature_gan_weight: float = 0.0
+    """Of the one that sees the perceptual distance's VGG16 features: that must be of kind "vgg16-features"."""
+    feature_gan_side: int = 128
+    """Side in pixels of the part of the decoded square that it sees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,26 +93,34 @@ class Adversary(Opponent):
 
 
 def restoration_adversary(
-    config: LatentAdversarialConfig, generator: HonestFace, unet: nn.Module | None = None
+    config: RestorationAdversarialConfig, generator: HonestFace, features: nn.Module, unet: nn.Module | None = None
 ) -> Adversary | None:
-    """The opponents of a generator, `latent` and `pixel`, or None where the settings give neither a weight.
+    """The opponents of a generator, `latent` and `feature`, or None where the settings give neither a weight.
 
     The latent one copies the generator's UNet as it is now, so build it before LoRA is put on that; or it copies
-    `unet`, another one of the same latents and prompts.
+    `unet`, another one of the same latents and prompts. The other one looks at pictures through `features`.
+
+    Raises:
+        HonestFaceError: `features` are not VGG16's.
     """
     discriminators: dict[str, nn.Module] = {}
     if config.latent_gan_weight:
         positions = generator.position_map if unet is None else None
         source = generator.unet if unet is None else unet
         discriminators["latent"] = LatentDiscriminator(source, generator.diffusion, config.latent_gan_rank, positions)
-    if config.pixel_gan_weight:
-        discriminators["pixel"] = PatchDiscriminator(config.pixel_gan_width)
-    weights = {"latent": config.latent_gan_weight, "pixel": config.pixel_gan_weight}
+    if config.feature_gan_weight:
+        if not isinstance(features, VGG16FeatureDistance):
+            raise HonestFaceError("feature_gan_weight needs a perceptual distance of kind vgg16-features")
+        discriminators["feature"] = FeatureDiscriminator(features)
+    weights = {"latent": config.latent_gan_weight, "feature": config.feature_gan_weight}
     return Adversary(discriminators, weights, config) if discriminators else None
 
 
 def restoration_cases(
-    latents: tuple[Tensor, Tensor], prompt: Tensor, corner: tuple[int, int], pixels: tuple[Tensor, Tensor]
+    latents: tuple[Tensor, Tensor], prompt: Tensor, corner: Corner, part: DecodedSquare
 ) -> dict[str, Case]:
-    """Restored and true latents, which lie at a corner of the face and were made under a prompt; pixels likewise."""
-    return {"latent": Case(*latents, (prompt.detach().float(), corner)), "pixel": Case(*pixels)}
+    """Restored and true latents, which lie at a corner of the face and were made under a prompt; and decoded ones."""
+    return {
+        "latent": Case(*latents, (prompt.detach().float(), corner)),
+        "feature": Case(part.restored, part.truth, (part.corner,)),
+    }

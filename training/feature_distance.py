@@ -47,6 +47,10 @@ class VGG16FeatureDistance(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Normalised features of RGB images `[B, 3, H, W]` in [-1, 1], one tensor a layer."""
+        return [F.normalize(h.float(), dim=1) for h in self.activations(images)]
+
+    def activations(self, images: Tensor) -> list[Tensor]:
+        """As they leave the layers, 0 or more; some hundreds at edges."""
         h = (images.flip(1) + 1) * 127.5 - self.mean
         found = []
         for name, convolution in self.convolutions.items():
@@ -54,7 +58,7 @@ class VGG16FeatureDistance(nn.Module):
                 h = F.max_pool2d(h, 2)
             h = F.relu(convolution(h))
             if int(name) in self.layers:
-                found.append(F.normalize(h.float(), dim=1))
+                found.append(h)
         return found
 
     def forward(self, restored: Tensor, truth: Tensor) -> Tensor:

@@ -1,24 +1,35 @@
 """A generator's two opponents: who gets gradients when, and that they learn to tell restored from real."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from models.errors import HonestFaceError
 from tests.small_generator import small_generator
-from training.adversary import Adversary, LatentAdversarialConfig, restoration_adversary, restoration_cases
+from training.adversary import Adversary, RestorationAdversarialConfig, restoration_adversary, restoration_cases
+from training.feature_distance import VGG16FeatureDistance
+from training.perceptual_distance import MeanSquaredError
+from training.squares import DecodedSquare
+
+Opponents = Callable[..., Adversary]
 
 
-def config(**settings: object) -> LatentAdversarialConfig:
-    values = {"data": Path(), "run": Path(), "steps": 1, "batch": 1, "latent_gan_rank": 4, "pixel_gan_width": 4}
-    return LatentAdversarialConfig.model_validate(values | settings)
+def config(**settings: object) -> RestorationAdversarialConfig:
+    values = {"data": Path(), "run": Path(), "steps": 1, "batch": 1, "latent_gan_rank": 4}
+    return RestorationAdversarialConfig.model_validate(values | settings)
 
 
-def opponents(**settings: object) -> Adversary:
-    adversary = restoration_adversary(config(**settings), small_generator())
-    assert adversary is not None
-    return adversary
+@pytest.fixture(scope="module")
+def opponents(vgg16_file: Path) -> Opponents:
+    def build(**settings: object) -> Adversary:
+        adversary = restoration_adversary(config(**settings), small_generator(), VGG16FeatureDistance(vgg16_file))
+        assert adversary is not None
+        return adversary
+
+    return build
 
 
 def judged(adversary: Adversary, step: int = 0, seed: int = 0) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -28,62 +39,67 @@ def judged(adversary: Adversary, step: int = 0, seed: int = 0) -> tuple[dict[str
     square = torch.randn(4, 3, 32, 32, generator=generator)
     restored, decoded = (0.1 * target + 1).requires_grad_(), (0.1 * square).requires_grad_()
     prompt = torch.randn(4, 77, 24, generator=generator)
-    cases = restoration_cases((restored, target), prompt, (0, 0), (decoded, square))
+    cases = restoration_cases((restored, target), prompt, (0, 0), DecodedSquare(decoded, square))
     return adversary.judge(cases, step), [restored, decoded]
 
 
-BOTH = {"latent_gan_weight": 0.5, "pixel_gan_weight": 0.25}
+BOTH = {"latent_gan_weight": 0.5, "feature_gan_weight": 0.25}
 
 
-def test_no_weight_no_adversary() -> None:
-    assert restoration_adversary(config(), small_generator()) is None
-    only = opponents(pixel_gan_weight=0.1)
-    assert [name for name, _ in only.named_children()] == ["pixel"]
+def test_no_weight_no_adversary(opponents: Opponents) -> None:
+    assert restoration_adversary(config(), small_generator(), MeanSquaredError()) is None
+    only = opponents(feature_gan_weight=0.1)
+    assert [name for name, _ in only.named_children()] == ["feature"]
 
 
-def test_the_generator_is_led_and_the_adversary_is_not_dragged_along() -> None:
+def test_only_vgg16_can_be_looked_through() -> None:
+    with pytest.raises(HonestFaceError, match="vgg16-features"):
+        restoration_adversary(config(feature_gan_weight=0.1), small_generator(), MeanSquaredError())
+
+
+def test_the_generator_is_led_and_the_adversary_is_not_dragged_along(opponents: Opponents) -> None:
     adversary = opponents(**BOTH)
     losses, results = judged(adversary)
-    assert set(losses) == {"latent_gan", "pixel_gan"}
+    assert set(losses) == {"latent_gan", "feature_gan"}
     torch.stack(list(losses.values())).sum().backward()
     assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in results)
     results[0].grad = results[1].grad = None
     own = adversary.losses(0)
-    assert set(own) == {"latent_discriminator", "pixel_discriminator"}
+    assert set(own) == {"latent_discriminator", "feature_discriminator"}
     torch.stack(list(own.values())).sum().backward()
     assert results[0].grad is None and results[1].grad is None
 
 
-def test_the_weight_scales_the_loss() -> None:
+def test_the_weight_scales_the_loss(opponents: Opponents) -> None:
     found = []
     for weight in (0.5, 1.0):
         torch.manual_seed(0)
-        adversary = opponents(pixel_gan_weight=weight)
-        found.append(judged(adversary)[0]["pixel_gan"])
+        adversary = opponents(feature_gan_weight=weight)
+        found.append(judged(adversary)[0]["feature_gan"])
     assert torch.allclose(2 * found[0], found[1])
 
 
-def test_the_generator_may_join_later() -> None:
+def test_the_generator_may_join_later(opponents: Opponents) -> None:
     adversary = opponents(**BOTH, gan_from=3)
     assert judged(adversary, step=2)[0] == {}
-    assert set(adversary.losses(2)) == {"latent_discriminator", "pixel_discriminator"}
-    assert set(judged(adversary, step=3)[0]) == {"latent_gan", "pixel_gan"}
+    assert set(adversary.losses(2)) == {"latent_discriminator", "feature_discriminator"}
+    assert set(judged(adversary, step=3)[0]) == {"latent_gan", "feature_gan"}
 
 
-def test_r1_is_taken_every_few_steps_and_can_be_minimised() -> None:
+def test_r1_is_taken_every_few_steps_and_can_be_minimised(opponents: Opponents) -> None:
     adversary = opponents(**BOTH, gan_r1=2.0, gan_r1_every=4)
     judged(adversary, step=3)
     assert not any(name.endswith("r1") for name in adversary.losses(3))
     judged(adversary, step=4)
     losses = adversary.losses(4)
-    assert losses["latent_r1"] > 0 and losses["pixel_r1"] > 0
-    (losses["latent_r1"] + losses["pixel_r1"]).backward()
+    assert losses["latent_r1"] > 0 and losses["feature_r1"] > 0
+    (losses["latent_r1"] + losses["feature_r1"]).backward()
     assert adversary.get_submodule("latent.head.0").weight.grad.isfinite().all()
-    assert adversary.get_parameter("pixel.layers.0.parametrizations.weight.original").grad.abs().sum() > 0
+    assert adversary.get_parameter("feature.heads.0.look.0.parametrizations.weight.original").grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize(("name", "kind"), [("latent", "non-saturating"), ("pixel", "hinge")])
-def test_it_learns_to_tell_restored_from_real(name: str, kind: str) -> None:
+@pytest.mark.parametrize(("name", "kind"), [("latent", "non-saturating"), ("feature", "hinge")])
+def test_it_learns_to_tell_restored_from_real(opponents: Opponents, name: str, kind: str) -> None:
     torch.manual_seed(0)
     weights = {f"{name}_gan_weight": 1.0, "gan_loss": kind, "latent_gan_rank": 0}
     adversary = opponents(**weights)

@@ -1,7 +1,7 @@
 """The blind one-step model: UNet (whole or LoRA), position map and VRE projection; VAE and dictionary frozen."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,16 +16,17 @@ from models.errors import HonestFaceError
 from models.honestface import HonestFace, HonestFaceConfig
 from models.lora import adapter_state, add_adapters, merge_lora
 from models.profiles import PROFILES
-from training.adversary import Adversary, LatentAdversarialConfig, restoration_adversary, restoration_cases
+from training.adversary import Adversary, RestorationAdversarialConfig, restoration_adversary, restoration_cases
 from training.components import load_component, save_components
 from training.faces import load_faces
 from training.images import psnr, sheet
 from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
+from training.squares import DecodedSquare, cut, decode_square, in_pixels, random_corner
 from training.stage import Batch, ProfileName, Stage, on_device
 
 
-class BaselineConfig(LatentAdversarialConfig):
+class BaselineConfig(RestorationAdversarialConfig):
     vgg16: Path | None = None
     """VGG16 features, Caffe order: the perceptual distance, unless `perceptual` names another."""
     perceptual: PerceptualConfig | None = None
@@ -82,7 +83,8 @@ class BaselineStage(Stage):
         if config.warm_start:
             for name in inherited(self.network):
                 load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
-        self.adversary = restoration_adversary(config, self.network)
+        self.features = self.teachers = chosen_distance(config)
+        self.adversary = restoration_adversary(config, self.network, self.features)
         freeze_all_but(self.network, ("unet.", "position_map.", "vre.projection."))
         if config.lora_rank:
             adapt(self.network.unet, config.lora_rank)
@@ -90,7 +92,6 @@ class BaselineStage(Stage):
             keep_less(self.network)
         faces, held_out = (load_faces(config.data, split, config.held_out_people) for split in ("train", "val"))
         self.dataset = RestorationDataset(faces, config.presets, config.seed)
-        self.features = self.teachers = chosen_distance(config)
         self.held_out = held_out_samples(RestorationDataset(held_out, ["vqfr-v2"], 1), 24)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
@@ -108,13 +109,14 @@ class BaselineStage(Stage):
         cells = self.config.crop_side // network.vae.patch
         corner = random_corner(latent, cells)
         latent, target = (cut(part, corner, cells) for part in (latent, target))
-        truth = cut(truth, in_pixels(network, corner), self.config.crop_side)
+        place = in_pixels(network, corner)
+        truth = cut(truth, place, self.config.crop_side)
         restored = network.predict(latent, prompt, corner=corner)
-        decoded = decode_square(network, restored, truth, self.config.decoded_side)
+        decoded = decode_square(network, restored, truth, self.config.decoded_side, place)
         losses = restoration_losses(restored, target, decoded, self.features, self.config, step)
         if self.adversary is not None:
-            pixels = decoded.restored, decoded.truth
-            losses |= self.adversary.judge(restoration_cases((restored, target), prompt, corner, pixels), step)
+            part = decoded.part(self.config.feature_gan_side)
+            losses |= self.adversary.judge(restoration_cases((restored, target), prompt, corner, part), step)
         return losses
 
     def validate(self) -> Mapping[str, float]:
@@ -182,22 +184,6 @@ def mean_losses(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
 
 
-def random_corner(images: Tensor, side: int) -> tuple[int, int]:
-    """Row and column of a square of `side` inside `[B, C, H, W]`."""
-    row, column = (int(torch.randint(0, length - side + 1, ())) for length in images.shape[2:])
-    return row, column
-
-
-def in_pixels(network: HonestFace, corner: tuple[int, int]) -> tuple[int, int]:
-    """Where a latent position begins in the picture."""
-    return corner[0] * network.vae.patch, corner[1] * network.vae.patch
-
-
-def cut(images: Tensor, corner: tuple[int, int], side: int) -> Tensor:
-    """The square of `side` at a corner of `[B, C, H, W]`."""
-    return images[:, :, corner[0] : corner[0] + side, corner[1] : corner[1] + side]
-
-
 def freeze_all_but(network: nn.Module, prefixes: tuple[str, ...]) -> None:
     """Train only the parameters whose names begin with one of the prefixes."""
     for name, parameter in network.named_parameters():
@@ -211,33 +197,6 @@ def visual_prompt(network: HonestFace, lq: Tensor) -> Tensor:
         tokens, _ = network.vre.select_tokens(network.vre.encode(lq))
     prompt: Tensor = network.vre.projection(tokens)
     return prompt
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedSquare:
-    """A square of a restored face in pixels and the truth of it, `[B, 3, S, S]`; `corner` is its row and column (px) in
-    the part of the face that was restored."""
-
-    restored: Tensor
-    truth: Tensor
-    corner: tuple[int, int]
-
-    def part(self, side: int) -> tuple[Tensor, Tensor]:
-        """A random square of `side` pixels of both."""
-        corner = random_corner(self.truth, side)
-        return cut(self.restored, corner, side), cut(self.truth, corner, side)
-
-
-def decode_square(network: HonestFace, restored: Tensor, truth: Tensor, side: int) -> DecodedSquare:
-    """Decodes a random square of `side` pixels of latents `[B, C, h, w]`; `truth` `[B, 3, H, W]` is what they show.
-
-    It is finished as a restored face is: what is taken out of that earns nothing here.
-    """
-    cells = side // network.vae.patch
-    corner = random_corner(restored, cells)
-    decoded = network.finish(network.vae.decode(cut(restored, corner, cells)))
-    place = in_pixels(network, corner)
-    return DecodedSquare(decoded, cut(truth, place, side), place)
 
 
 def grid_loss(restored: Tensor, target: Tensor, side: int = 8) -> Tensor:
@@ -273,6 +232,6 @@ def restoration_losses(
     if config.grid_weight:
         losses["grid"] = config.grid_weight * grid_loss(restored, target)
     if step >= config.feature_from and step % config.feature_every == 0:
-        distance = features(*decoded.part(config.feature_side))
-        losses["features"] = config.feature_weight * config.feature_every * distance
+        part = decoded.part(config.feature_side)
+        losses["features"] = config.feature_weight * config.feature_every * features(part.restored, part.truth)
     return losses

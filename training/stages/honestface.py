@@ -30,20 +30,16 @@ from training.masked_face_alignment import attention_mask, masked_distance
 from training.onnx_recogniser import OnnxRecogniser, RecogniserConfig
 from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
+from training.squares import DecodedSquare, cut, decode_square, in_pixels, random_corner
 from training.stage import Batch, Stage, on_device
 from training.stages.baseline import (
     BaselineConfig,
-    DecodedSquare,
     adapt,
     chosen_distance,
-    cut,
-    decode_square,
     freeze_all_but,
-    in_pixels,
     inherited,
     keep_less,
     mean_losses,
-    random_corner,
     restoration_losses,
     visual_prompt,
     without_adapters,
@@ -114,7 +110,8 @@ class HonestFaceStage(Stage):
             for name in ("identity_embedder", "reference_adapter"):
                 if getattr(self.network, name) is not None:
                     load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
-        self.adversary = restoration_adversary(config, self.network)
+        self.features = chosen_distance(config)
+        self.adversary = restoration_adversary(config, self.network, self.features)
         freeze_all_but(self.network, ("identity_embedder.", "reference_adapter.", "vre.projection."))
         adapt(self.network.unet, config.lora_rank)
         if config.eye_features:
@@ -131,7 +128,6 @@ class HonestFaceStage(Stage):
             config.wrong_person,
         )
         self.recognisers = [OnnxRecogniser(recogniser) for recogniser in config.recognisers]
-        self.features = chosen_distance(config)
         self.mfa_distance = perceptual_distance(config.mfa_distance) if config.mfa_distance else self.features
         self.teachers = nn.ModuleList([self.features, self.mfa_distance, face_tools, *self.recognisers])
         held_out = RestorationDataset(kept, ["vqfr-v2"], 1, config.references, 0.0)
@@ -164,26 +160,25 @@ class HonestFaceStage(Stage):
         latent, target = cut(given.latent, corner, cells), cut(given.target, corner, cells)
         seen = given.seen and replace(given.seen, latent=cut(given.seen.latent, corner, cells))
         restored = network.predict(latent, given.prompt, network.steer(latent, seen), corner)
-        truth = cut(given.truth, in_pixels(network, corner), side)
+        place = in_pixels(network, corner)
+        truth = cut(given.truth, place, side)
         if whole:
-            decoded = DecodedSquare(network.finish(network.vae.decode(restored)), truth, (0, 0))
+            decoded = DecodedSquare(network.finish(network.vae.decode(restored)), truth)
             losses = {
                 "latent": config.latent_weight * F.l1_loss(restored, target),
                 "identity": self._identity_loss(decoded.restored, truth),
             }
         else:
-            decoded = decode_square(network, restored, truth, config.decoded_side)
+            decoded = decode_square(network, restored, truth, config.decoded_side, place)
             losses = {}
         if not whole or config.face_every == 1:
             losses |= restoration_losses(restored, target, decoded, self.features, config, step)
         if self.adversary is not None:
-            pixels = decoded.part(config.decoded_side)
-            losses |= self.adversary.judge(restoration_cases((restored, target), given.prompt, corner, pixels), step)
+            part = decoded.part(config.feature_gan_side)
+            losses |= self.adversary.judge(restoration_cases((restored, target), given.prompt, corner, part), step)
         if (not whole or config.face_every == 1) and step % config.mfa_every == 1 % config.mfa_every:
             mask = attention_mask(given.marks.heatmaps, given.truth.shape[-1])
-            top, left = in_pixels(network, corner)
-            place = (top + decoded.corner[0], left + decoded.corner[1])
-            mask = cut(mask, place, decoded.truth.shape[-1])
+            mask = cut(mask, decoded.corner, decoded.truth.shape[-1])
             mask = mask if config.mfa_heatmap else torch.ones_like(mask)
             distance = masked_distance(decoded.restored, decoded.truth, mask, self.mfa_distance)
             losses["mfa"] = config.mfa_every * config.mfa_weight * distance

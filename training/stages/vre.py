@@ -34,6 +34,9 @@ class VREStageConfig(AdversarialConfig):
     perceptual: PerceptualConfig | None = None
     """A distance of what the dictionaries reconstruct, beside L1 (OSDFace: LPIPS)."""
     perceptual_weight: float = 1.0
+    pixel_gan_weight: float = 0.0
+    """Of a PatchGAN against each dictionary; 0 leaves them out."""
+    pixel_gan_width: int = 32
 
 
 class VQVAE(nn.Module):

@@ -66,7 +66,8 @@ def test_from_nothing_to_a_bundle(face_folder: Path, vgg16_file: Path, tmp_path:
         identity=runs / "identity" / "identity.safetensors",
         recognisers="[]",
         warm_start="null",
-        pixel_gan_weight=0.01,
+        feature_gan_weight=0.01,
+        feature_gan_side=64,
     )
     bundle = tmp_path / "bundle"
     packed = ["pack", "--runs", str(runs), "--out", str(bundle), "--version", "0.0.0", "--matching-angle", "60"]

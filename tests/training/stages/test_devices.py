@@ -16,7 +16,7 @@ from training.stages.identity import IdentityConfig, IdentityStage
 from training.stages.landmarks import LandmarksConfig, LandmarksStage
 from training.stages.vre import VREStage, VREStageConfig
 
-ADVERSARIES = {"latent_gan_weight": 0.01, "pixel_gan_weight": 0.02}
+ADVERSARIES = {"latent_gan_weight": 0.01, "feature_gan_weight": 0.02, "feature_gan_side": 64}
 
 
 def reached(thing: object, seen: dict[int, object]) -> Iterator[nn.Module]:
@@ -59,5 +59,5 @@ def test_restoration(workshop: Workshop) -> None:  # noqa: F811
     assert left_behind(blind) == []
     stage = HonestFaceStage(workshop.honestface().model_copy(update=ADVERSARIES))
     assert left_behind(stage) == []
-    stage.teachers = None
+    stage.teachers = stage.adversary = None
     assert {"VGG16FeatureDistance", "LandmarkNetwork", "IdentityNetwork"} <= set(left_behind(stage))

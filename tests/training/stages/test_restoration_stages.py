@@ -19,9 +19,10 @@ from tests.small_generator import small_generator
 from tests.training.one_step import one_step
 from training.components import load_component, save_component, save_components
 from training.restoration_data import RestorationDataset, held_out_samples
+from training.squares import cut, decode_square
 from training.stage import Batch
 from training.stages import baseline, honestface
-from training.stages.baseline import BaselineConfig, BaselineStage, cut, freeze_all_but, visual_prompt
+from training.stages.baseline import BaselineConfig, BaselineStage, freeze_all_but, visual_prompt
 from training.stages.honestface import HonestFaceStage, HonestFaceStageConfig
 
 
@@ -155,7 +156,7 @@ def test_what_is_restored_perfectly_costs_nothing_but_the_autoencoder(blind: Bas
     with torch.no_grad():
         target = blind.network.vae.encode(batch["truth"])
         decoded = blind.network.vae.decode(target)
-        square = baseline.decode_square(blind.network, target, decoded, 512)
+        square = decode_square(blind.network, target, decoded, 512)
         square = replace(square, truth=blind.network.finish(decoded))
         losses = baseline.restoration_losses(target, target, square, blind.features, blind.config, 0)
     assert float(losses["latent"]) == 0
@@ -166,7 +167,7 @@ def test_losses_see_a_finished_face(blind: BaselineStage) -> None:
     latent = torch.randn(1, 24, 128, 128)
     with torch.no_grad():
         decoded = blind.network.vae.decode(latent)
-        square = baseline.decode_square(blind.network, latent, decoded, 512)
+        square = decode_square(blind.network, latent, decoded, 512)
         assert torch.equal(square.restored, blind.network.finish(decoded))
     assert not torch.equal(square.restored, decoded), "something is taken out of it"
 
@@ -213,12 +214,12 @@ def test_a_square_is_restored_as_the_same_place_of_the_whole_face(blind: Baselin
 
 
 def test_one_step_against_discriminators(workshop: Workshop) -> None:
-    settings = {"latent_gan_weight": 0.01, "pixel_gan_weight": 0.02, "gan_r1": 1.0}
+    settings = {"latent_gan_weight": 0.01, "feature_gan_weight": 0.02, "feature_gan_side": 64, "gan_r1": 1.0}
     stage = HonestFaceStage(workshop.honestface().model_copy(update=settings))
-    assert set(one_step(stage, step=2)) >= {"latent", "latent_gan", "pixel_gan"}
+    assert set(one_step(stage, step=2)) >= {"latent", "latent_gan", "feature_gan"}
     assert stage.adversary is not None
     own = stage.adversary.losses(8)
-    assert set(own) == {f"{name}_{kind}" for name in ("latent", "pixel") for kind in ("discriminator", "r1")}
+    assert set(own) == {f"{name}_{kind}" for name in ("latent", "feature") for kind in ("discriminator", "r1")}
     stage.adversary.zero_grad()
     torch.stack(list(own.values())).sum().backward()
     named = [(name, p) for name, p in stage.adversary.named_parameters() if p.requires_grad]
