@@ -19,7 +19,7 @@ TINY = HonestFaceConfig(
         in_channels=24 + 16,
         out_channels=24,
         widths=(32, 64, 128, 192),
-        blocks=(1, 1, 2, 2),
+        blocks=(1, 2, 4, 3),
         prompt_width=256,
     ),
     vre=VREConfig.tiny(),
@@ -31,7 +31,7 @@ TINY = HonestFaceConfig(
     reference_adapter=ReferenceAdapterConfig(),
     position_channels=16,
     latent_size=128,
-    lattice=8,
+    lattice=16,
 )
 
 #: The paper: Stable Diffusion 2.1-base, OSDFace's VRE, ArcFace's 512-d identities.

@@ -52,5 +52,5 @@ def test_means_are_those_of_pooling_with_the_edge_repeated() -> None:
         assert torch.allclose(without_lattice(image, 8), expected, atol=1e-6)
 
 
-def test_the_tiny_profile_is_cleaned_of_its_finest_stride() -> None:
-    assert TINY.lattice == 2 * HonestFace(TINY).vae.patch
+def test_the_tiny_profile_is_cleaned_of_its_two_finest_strides() -> None:
+    assert TINY.lattice == 4 * HonestFace(TINY).vae.patch

@@ -40,12 +40,12 @@ def test_from_nothing_to_a_bundle(face_folder: Path, vgg16_file: Path, tmp_path:
     data = tmp_path / "faces"
     shutil.copytree(face_folder, data)
 
-    def train(stage: str, **settings: object) -> None:
+    def train(stage: str, name: str | None = None, **settings: object) -> None:
         AcceleratorState._reset_state(True)
-        values = LEAN | {"data": data, "run": runs / stage} | settings
-        command = ["train", stage, "--config", str(CONFIGS / f"{stage}.yaml")]
-        for name, value in values.items():
-            command += ["--set", f"{name}={value}"]
+        values = LEAN | {"data": data, "run": runs / (name or stage)} | settings
+        command = ["train", stage, "--config", str(CONFIGS / f"{name or stage}.yaml")]
+        for key, value in values.items():
+            command += ["--set", f"{key}={value}"]
         result = CliRunner().invoke(app, command, catch_exceptions=False)
         assert result.exit_code == 0 and "validation" in result.output
 
@@ -55,19 +55,18 @@ def test_from_nothing_to_a_bundle(face_folder: Path, vgg16_file: Path, tmp_path:
     train("vae", vgg16=vgg16_file)
     train("vre", association_from=0)
     blind = {"vgg16": vgg16_file, "vae": runs / "vae" / "vae.safetensors", "vre": runs / "vre" / "vre.safetensors"}
-    squares = {"crop_side": 128, "decoded_side": 64, "feature_side": 32, "perceptual": "null"}
+    squares = {"crop_side": 128, "decoded_side": 64, "feature_side": 32, "feature_gan_side": 64, "perceptual": "null"}
     train("baseline", **blind, **squares)
+    train("baseline", "texture", **blind, **squares, warm_start=runs / "baseline")
     train(
         "honestface",
         **blind,
         **squares,
-        baseline=runs / "baseline",
+        baseline=runs / "texture",
         landmarks=runs / "landmarks" / "landmarks.safetensors",
         identity=runs / "identity" / "identity.safetensors",
         recognisers="[]",
         warm_start="null",
-        feature_gan_weight=0.01,
-        feature_gan_side=64,
     )
     bundle = tmp_path / "bundle"
     packed = ["pack", "--runs", str(runs), "--out", str(bundle), "--version", "0.0.0", "--matching-angle", "60"]
