@@ -36,3 +36,12 @@ def test_the_embedding_is_differentiable_in_the_face(encoder: EmbeddedIdentityEn
     images = faces(1).requires_grad_()
     encoder.embed(images)[:, 0].sum().backward()
     assert images.grad is not None and images.grad.any()
+
+
+def test_whitening_does_nothing_until_it_is_fitted() -> None:
+    torch.manual_seed(0)
+    network, crops = IdentityNetwork(SMALL).eval(), torch.randn(2, 3, 112, 112)
+    assert torch.allclose(network(crops), network.describe(crops), atol=1e-6)
+    network.whitening.weight.copy_(torch.diag(torch.tensor([3.0, *[1.0] * 15])))
+    stretched = network.describe(crops) * torch.tensor([3.0, *[1.0] * 15])
+    assert torch.allclose(network(crops), stretched / stretched.norm(dim=1, keepdim=True), atol=1e-6)

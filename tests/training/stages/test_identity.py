@@ -3,10 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.geometry import arcface_crop
 from models.identity_network import IdentityNetwork, IdentityNetworkConfig
 from tests.training.one_step import one_step
 from training.components import load_component
 from training.stages.identity import IdentityConfig, IdentityStage
+from training.trained_weights import trained_weights
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def test_a_student_that_agrees_with_its_teacher_has_nothing_to_learn(
     teacher = torch.nn.functional.normalize(torch.randn(3, 128), dim=1)
     batch = {"image": torch.zeros(3, 3, 112, 112), "descriptor": teacher}
     for answer, cosine in ((teacher, 0.0), (-teacher, 2.0)):
-        monkeypatch.setattr(stage.network, "forward", lambda images, answer=answer: answer)
+        monkeypatch.setattr(stage.network, "describe", lambda images, answer=answer: answer)
         losses = stage.losses(batch, 0)
         assert float(losses["cosine"]) == pytest.approx(cosine, abs=1e-6)
         assert float(losses["relation"]) == pytest.approx(0, abs=1e-6)
@@ -41,8 +43,20 @@ def test_figures_and_export(stage: IdentityStage, tmp_path: Path) -> None:
     stage.network.eval()
     with torch.no_grad():
         figures = stage.validate()
-    assert set(figures) == {"auc", "tar", "auc_degraded", "tar_degraded", "angle"}
-    assert all(0 <= value <= 1 for name, value in figures.items() if name != "angle")
+    assert set(figures) == {"auc", "tar", "auc_degraded", "tar_degraded", "matching_angle"}
+    assert all(0 <= value <= 1 for name, value in figures.items() if name != "matching_angle")
+    assert 0 < figures["matching_angle"] < 180
     assert stage.pictures() is None
     stage.export(tmp_path)
-    load_component(IdentityNetwork(IdentityNetworkConfig()), tmp_path / "identity.safetensors")
+    network = IdentityNetwork(IdentityNetworkConfig()).eval()
+    load_component(network, tmp_path / "identity.safetensors")
+    # what is exported is whitened: the mean of the training pictures, clean and degraded, is nobody
+    with torch.no_grad():
+        crops = torch.cat([arcface_crop(stage._views(stage.faces, i)) for i in range(len(stage.faces.files))])
+        mean = network.whitening(network.describe(crops)).mean(0)
+    assert mean.abs().max() < 1e-3 * network.whitening.bias.norm()
+
+
+def test_the_whitening_is_not_trained(stage: IdentityStage) -> None:
+    assert not any(parameter.requires_grad for parameter in stage.network.whitening.parameters())
+    assert not any("whitening" in name for name in trained_weights(stage.network))
