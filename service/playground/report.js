@@ -85,7 +85,7 @@ function identityChart(report) {
   return bars(
     `Identity: how far apart two faces are, in degrees. Left of the dashed line (${degrees(limit)}) they pass for one person.`,
     rows.map(([name, angle]) => [name, angle, angle <= limit ? "within" : "beyond", degrees(angle)]),
-    Math.max(90, limit),
+    Math.max(120, limit),
     limit,
   );
 }
