@@ -28,7 +28,7 @@ from models.aligned_face import (
 from models.colour_fix import ColourFix
 from models.errors import NoFaceError, ReferencesError
 from models.face_analyzer import FaceAnalyzer
-from models.geometry import Pixels, invert_affine, warp
+from models.geometry import Pixels, compose, enlargement, invert_affine, warp
 from models.honesty_report import HonestyReport, honesty_report
 from models.paste_back import PastedFace, paste_back
 from models.picture import Picture
@@ -36,6 +36,7 @@ from models.references import Reference, References
 
 Faces = Literal["largest", "all", "aligned"]
 Diagnostics = Literal["none", "summary", "full"]
+LARGEST_UPSCALE = 4
 
 
 class Generated(Protocol):
@@ -81,17 +82,22 @@ class PixelGenerator(Protocol):
 @dataclass(frozen=True)
 class Options:
     """`faces`: the largest, all, or the whole picture as one aligned face. `strength` 0..1 moves from the input to the
-    restored face. `seed` None takes the mode of the latent, a number draws it. `diagnostics` none makes no reports."""
+    restored face. `seed` None takes the mode of the latent, a number draws it. `diagnostics` none makes no reports.
+    `upscale` 1..4 gives the picture back so many times as large: a small face is restored at 512 px, and shrinks to its
+    place in the picture."""
 
     faces: Faces = "largest"
     strength: float = 1.0
     color_fix: ColourFix = "wavelet"
     seed: int | None = None
     diagnostics: Diagnostics = "summary"
+    upscale: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength is 0 to 1, not {self.strength}")
+        if not 1 <= self.upscale <= LARGEST_UPSCALE:
+            raise ValueError(f"upscale is 1 to {LARGEST_UPSCALE}, not {self.upscale}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,11 +218,11 @@ class FaceRestorer:
     ) -> Restoration:
         """Fixes the colours of the restored crops, lays them back into the picture and measures them."""
         faces = tuple(self._finish_face(job, crop, options) for job, crop in zip(jobs, restored, strict=True))
-        picture = prepared.picture
-        if options.faces == "aligned":
-            pixels = _back_to_size(faces[0], picture)
-        else:
-            pixels = paste_back(picture.pixels, [PastedFace(face.crop, face.face.matrix) for face in faces])
+        picture = prepared.picture.enlarged(options.upscale)
+        back = invert_affine(enlargement(options.upscale))
+        pasted = [PastedFace(face.crop, compose(face.face.matrix, back)) for face in faces]
+        aligned = options.faces == "aligned"
+        pixels = _back_to_size(pasted[0], picture) if aligned else paste_back(picture.pixels, pasted)
         return Restoration(replace(picture, pixels=pixels), faces)
 
     def _generate(self, jobs: Sequence[FaceJob]) -> list[Pixels]:
@@ -251,7 +257,7 @@ class FaceRestorer:
         return RestoredFace(face, crop, report)
 
 
-def _back_to_size(face: RestoredFace, picture: Picture) -> Pixels:
+def _back_to_size(face: PastedFace, picture: Picture) -> Pixels:
     if face.crop.shape == picture.pixels.shape:
         return face.crop
-    return warp(face.crop, invert_affine(face.face.matrix), (picture.width, picture.height))
+    return warp(face.crop, invert_affine(face.matrix), (picture.width, picture.height))

@@ -98,6 +98,12 @@ def scale_of(matrix: ArrayLike) -> float:
     return math.sqrt(abs(float(np.linalg.det(np.asarray(matrix, dtype=np.float64)[:, :2]))))
 
 
+def enlargement(factor: float) -> Matrix:
+    """From a picture's pixels to those of the same picture `factor` times as large, by their centres."""
+    shift = (factor - 1) / 2
+    return np.array([(factor, 0, shift), (0, factor, shift)])
+
+
 def shrink(picture: Pixels, size: tuple[int, int]) -> Pixels:
     """A picture `[H, W]` or `[H, W, C]` in a smaller `size` (width, height), filtered against aliasing.
 

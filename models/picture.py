@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,7 +21,7 @@ from PIL import (
 )
 
 from models.errors import PictureError
-from models.geometry import Pixels, bands
+from models.geometry import Pixels, bands, enlargement, warp
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
@@ -50,6 +50,14 @@ class Picture:
     @property
     def height(self) -> int:
         return int(self.pixels.shape[0])
+
+    def enlarged(self, factor: int) -> "Picture":
+        """The picture with `factor` times as many pixels a side, bicubic."""
+        if factor == 1:
+            return self
+        size, matrix = (self.width * factor, self.height * factor), enlargement(factor)
+        alpha = None if self.alpha is None else warp(self.alpha, matrix, size)
+        return replace(self, pixels=warp(self.pixels, matrix, size), alpha=alpha)
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,16 @@ def read_header(data: bytes, limits: PictureLimits | None = None) -> Header:
     """
     kind, image = _open(data, limits or PictureLimits())
     return Header(kind.name, *image.size)
+
+
+def check_enlarged(width: int, height: int, factor: int, limits: PictureLimits | None = None) -> None:
+    """Raises PictureTooLargeError where a picture has too many pixels to be given back `factor` times as large."""
+    most = (limits or PictureLimits()).pixels
+    if (pixels := width * height * factor**2) > most:
+        raise PictureTooLargeError(
+            f"enlarged {factor} times the picture would have {pixels / 1e6:.1f} megapixels: "
+            f"at most {most / 1e6:g} are made"
+        )
 
 
 def decode(data: bytes, limits: PictureLimits | None = None) -> Picture:

@@ -61,7 +61,7 @@ def answer(
 
 
 def _face(face: RestoredFace, diagnostics: Diagnostics) -> dict[str, object]:
-    """A face: its box and 68 landmarks in the picture's pixels, the matrix that aligns it, its report."""
+    """A face: its box and 68 landmarks in the upload's pixels, the matrix that aligns it, its report."""
     landmarks = transform_points(invert_affine(face.face.matrix), face.face.landmarks.numpy())
     described: dict[str, object] = {
         "box": [round(float(edge), 1) for edge in face.face.box],

@@ -28,6 +28,7 @@ class RestoreOptions(BaseModel):
     )
     strength: float = Field(1.0, ge=0, le=1, description="From the input's latent (0) to the restored one (1).")
     color_fix: Literal["none", "wavelet", "adain"] = Field("wavelet", description="How the input's colours are kept.")
+    upscale: int = Field(1, ge=1, le=4, description="So many times as large is the picture that comes back.")
     diagnostics: Literal["none", "summary", "full"] | None = Field(
         None, description="The honesty report; unset: `summary` where the answer can hold it."
     )

@@ -15,6 +15,7 @@ from models.picture import (
     PictureLimits,
     PictureTooLargeError,
     UnknownFormatError,
+    check_enlarged,
     decode,
     encode,
     read_header,
@@ -124,10 +125,12 @@ class RestorationPipeline:
             color_fix=options.color_fix,
             seed=options.seed,
             diagnostics=options.diagnostics or "summary",
+            upscale=options.upscale,
         )
         with _told_apart():
             header = await self._on_cpu(context, "decode", lambda: read_header(image, self._limits))
-        async with self._pixels.hold(header.width * header.height):
+            check_enlarged(header.width, header.height, options.upscale, self._limits)
+        async with self._pixels.hold(header.width * header.height * options.upscale**2):
             prepared, analysed = await _both(self._prepare(context, image, chosen), self.analyse(context, references))
             if len(prepared.faces) > self._settings.max_faces:
                 found, most = len(prepared.faces), self._settings.max_faces

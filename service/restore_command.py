@@ -39,6 +39,9 @@ def restore(
     color_fix: Annotated[
         Literal["none", "wavelet", "adain"], typer.Option(help="How the input's colours are kept.")
     ] = "wavelet",
+    upscale: Annotated[
+        int, typer.Option(min=1, max=4, help="So many times as large is the picture that is written.")
+    ] = 1,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Sample with this seed. [default: the most likely result]")
     ] = None,
@@ -74,7 +77,7 @@ def restore(
         raise typer.BadParameter("--manifest and --workers are for a folder or a list of pictures")
     if complaint := targets.complaint(photo, reference or []):
         raise typer.BadParameter(complaint)
-    options = Options(faces, strength, color_fix, seed, "full" if report else "summary")
+    options = Options(faces, strength, color_fix, seed, "full" if report else "summary", upscale)
     # All that can be wrong with the files is found before the seconds that loading takes.
     plan = (plan_folder if photo.is_dir() else plan_list)(photo, targets) if archive else []
     picture = None if archive else read_picture(photo)

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.errors import HonestFaceError, PictureError
 from models.face_restorer import FaceRestorer, Options, Restoration
-from models.picture import OutputFormat, Picture, PictureLimits, decode, encode
+from models.picture import OutputFormat, Picture, PictureLimits, check_enlarged, decode, encode
 from models.references import Reference
 
 READ_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"})
@@ -91,6 +91,7 @@ class FileRestorer:
         """
         started = time.perf_counter()
         try:
+            check_enlarged(picture.width, picture.height, self.options.upscale, LIMITS)
             restoration = self.restorer.restore(picture, self.references, self.options)
         except HonestFaceError as error:
             raise type(error)(f"{photo}: {error}") from error
@@ -98,7 +99,9 @@ class FileRestorer:
             document = json.dumps(self._document(photo, targets.output, restoration), indent=2, allow_nan=False)
             write_whole(targets.report, document.encode() + b"\n")
         if targets.compare:
-            write_picture(targets.compare, Picture(_side_by_side(picture, restoration.picture)))
+            write_picture(
+                targets.compare, Picture(_side_by_side(picture.enlarged(self.options.upscale), restoration.picture))
+            )
         write_picture(targets.output, restoration.picture)
         seconds = time.perf_counter() - started
         return Done(len(restoration.faces), seconds, self._warnings(photo, restoration))

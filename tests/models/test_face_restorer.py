@@ -64,6 +64,28 @@ def test_strength_reaches_the_generator() -> None:
         Options(strength=1.5)
 
 
+@pytest.mark.parametrize("faces", ["largest", "aligned"])
+def test_an_upscaled_picture_has_the_face_in_its_place(faces: str) -> None:
+    size = (300, 300)
+    before = Picture(photo(((150.0, 150.0), 200.0, ANNA), size=size), alpha=np.full(size, 200, np.uint8))
+    plain, large = (
+        restorer().restore(before, options=Options(faces=faces, color_fix="none", upscale=upscale))  # type: ignore[arg-type]
+        for upscale in (1, 3)
+    )
+    assert large.picture.pixels.shape == (900, 900, 3)
+    assert large.picture.alpha is not None and large.picture.alpha.shape == (900, 900)
+    middles = large.picture.pixels[1::3, 1::3].astype(float)  # a pixel's centre is that of the nine it becomes
+    assert np.abs(middles - plain.picture.pixels).mean() < 1.5
+    assert large.faces[0].face.box == plain.faces[0].face.box
+    assert np.array_equal(large.faces[0].crop, plain.faces[0].crop)
+
+
+@pytest.mark.parametrize("upscale", [0, 5])
+def test_upscale_is_bounded(upscale: int) -> None:
+    with pytest.raises(ValueError, match="upscale is 1 to 4"):
+        Options(upscale=upscale)
+
+
 @pytest.mark.parametrize("fix", ["wavelet", "adain"])
 def test_the_colour_fix_takes_a_cast_away(fix: str) -> None:
     before = picture_of(ANNA)

@@ -52,6 +52,18 @@ def test_strength_zero_leaves_the_face(toy: Running) -> None:
     assert brightening(ALIGNED_PHOTO, response.content) < 0.03
 
 
+def test_upscaled_the_picture_is_larger_and_the_boxes_are_the_uploads(toy: Running) -> None:
+    plain, large = (
+        toy.client.post(
+            "/restore", files={"image": ANNA_PHOTO}, data={"upscale": upscale}, headers={"accept": "application/json"}
+        ).json()
+        for upscale in ("1", "2")
+    )
+    height, width, _ = pixels_of(ANNA_PHOTO).shape
+    assert pixels_of(base64.b64decode(large["picture"]["base64"])).shape == (2 * height, 2 * width, 3)
+    assert large["faces"][0]["box"] == plain["faces"][0]["box"]
+
+
 def test_all_faces(toy: Running) -> None:
     two = file_of(photo(((120.0, 120.0), 200.0, ANNA), ((350.0, 130.0), 160.0, BEN)))
     document = toy.client.post(
@@ -137,6 +149,8 @@ def test_server_timing_names_every_stage(toy: Running) -> None:
         ({"strength": "1.1"}, "strength"),
         ({"strength": "nan"}, "strength"),
         ({"color_fix": "x"}, "color_fix"),
+        ({"upscale": "5"}, "upscale"),
+        ({"upscale": "1.5"}, "upscale"),
         ({"seed": "-1"}, "seed"),
         ({"seed": "0.5"}, "seed"),
         ({"format": "bmp"}, "format"),
@@ -160,6 +174,9 @@ def test_wrong_pictures(toy: Running) -> None:
     assert "truncated" in problem(post(ANNA_PHOTO[: len(ANNA_PHOTO) // 2]), "invalid-picture", 422)
     wide = file_of(np.zeros((4000, 17000, 3), np.uint8))
     assert "17000x4000" in problem(post(wide), "picture-too-large", 413)
+    large = file_of(np.zeros((3000, 6000, 3), np.uint8))
+    response = toy.client.post("/restore", files={"image": large}, data={"upscale": "2"})
+    assert "enlarged 2 times the picture would have 72.0 megapixels" in problem(response, "picture-too-large", 413)
 
 
 def test_wrong_references_are_told_by_number(toy: Running) -> None:

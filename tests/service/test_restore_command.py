@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from models.errors import BundleError, HonestFaceError
 from models.face_restorer import FaceRestorer
+from models.picture import PictureLimits
 from service import restore_command, restore_files
 from service.restore_command import load_restorer, restore
 from tests.toy_faces import ANNA, BEN, ToyGenerator, analyzer, photo
@@ -111,6 +112,19 @@ def test_options_reach_the_restorer(run: Run, tmp_path: Path) -> None:
     assert change[180, 200].tolist() == pytest.approx([0.1 * 127.5] * 3, abs=2)
     result = run(source, "-o", tmp_path / "x.png", "--faces", "aligned")
     assert result.code == 1 and "square" in result.err
+
+
+def test_upscaled(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out, compare = save(tmp_path / "in.png"), tmp_path / "out.png", tmp_path / "compare.png"
+    assert run(source, "-o", out, "--upscale", "2", "--compare", compare).code == 0
+    assert pixels(out).shape == (720, 960, 3)
+    assert pixels(compare).shape == (720, 960 + 9 + 960, 3)
+    monkeypatch.setattr(restore_files, "LIMITS", PictureLimits(pixels=500_000))
+    result = run(source, "-o", tmp_path / "x.png", "--upscale", "2")
+    assert result.code == 1 and not (tmp_path / "x.png").exists()
+    assert result.err.strip() == (
+        f"honestface: {source}: enlarged 2 times the picture would have 0.7 megapixels: at most 0.5 are made"
+    )
 
 
 def test_a_reference_of_somebody_else_is_told(run: Run, tmp_path: Path) -> None:
