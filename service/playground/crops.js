@@ -1,4 +1,5 @@
-// Parts of the aligned 512 px face, cut out of the pictures, and the report's maps laid over it.
+// Parts of the aligned 512 px face, cut out of the pictures, and the report's maps laid over it. A picture is its image
+// and the width and height in which the face's matrix counts.
 
 import { make } from "./dom.js";
 
@@ -6,12 +7,12 @@ import { make } from "./dom.js";
 const PARTS = { Eyes: [112, 180, 288, 108], Mouth: [144, 320, 224, 84] };
 
 export function closeups(face, before, after) {
-  const sides = [[before, "before"], [after, "after"]].filter(([image]) => image);
+  const sides = [[before, "before"], [after, "after"]].filter(([picture]) => picture);
   const place = make("div", { class: "closeups" });
   for (const [name, part] of Object.entries(PARTS)) {
-    for (const [image, when] of sides) {
+    for (const [picture, when] of sides) {
       const canvas = make("canvas", { role: "img", "aria-label": `${name}, ${when}` });
-      draw(canvas, image, face.aligning_matrix, part, 576 / part[2]);
+      draw(canvas, picture, face.aligning_matrix, part, 576 / part[2]);
       place.append(make("figure", {}, canvas, make("figcaption", {}, `${name}, ${when}`)));
     }
   }
@@ -19,7 +20,7 @@ export function closeups(face, before, after) {
   return place;
 }
 
-function draw(canvas, image, [[a, b, c], [d, e, f]], [x, y, width, height], scale) {
+function draw(canvas, picture, [[a, b, c], [d, e, f]], [x, y, width, height], scale) {
   canvas.width = width * scale;
   canvas.height = height * scale;
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -27,7 +28,7 @@ function draw(canvas, image, [[a, b, c], [d, e, f]], [x, y, width, height], scal
   // The matrix counts from the centres of pixels, a canvas from their corners.
   const right = c + 0.5 - (a + b) / 2 - x, down = f + 0.5 - (d + e) / 2 - y;
   context.setTransform(scale * a, scale * d, scale * b, scale * e, scale * right, scale * down);
-  context.drawImage(image, 0, 0, image.naturalWidth, image.naturalHeight);
+  context.drawImage(picture.image, 0, 0, picture.width, picture.height);
   context.resetTransform();
   return context;
 }
@@ -39,18 +40,18 @@ export function maps(face, before, after) {
     [change, after, [230, 110, 20], "What was changed; strongest colour: most"],
     [attention, before ?? after, [40, 110, 220], "Where the landmarks were read in the photograph"],
   ];
-  for (const [map, image, colour, caption] of shown) {
+  for (const [map, picture, colour, caption] of shown) {
     const canvas = make("canvas", { role: "img", "aria-label": caption });
-    lay(canvas, image, face.aligning_matrix, map.png, colour);
+    lay(canvas, picture, face.aligning_matrix, map.png, colour);
     place.append(make("figure", {}, canvas, make("figcaption", {}, caption)));
   }
   return place;
 }
 
 // A map in one colour over the face in grey; a faint map is lifted until its strongest part is opaque.
-async function lay(canvas, image, matrix, png, colour) {
+async function lay(canvas, picture, matrix, png, colour) {
   const size = 384;
-  const context = draw(canvas, image, matrix, [0, 0, 512, 512], size / 512);
+  const context = draw(canvas, picture, matrix, [0, 0, 512, 512], size / 512);
   const map = new Image();
   map.src = `data:image/png;base64,${png}`;
   await map.decode();

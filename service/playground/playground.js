@@ -85,13 +85,13 @@ $("form").onsubmit = async (event) => {
   const form = new FormData();
   form.append("image", chosen.photo[0], "photo");
   for (const file of chosen.references) form.append("references", file, "reference");
-  for (const name of ["faces", "strength", "color_fix", "format"]) form.append(name, $(name).value);
+  for (const name of ["faces", "strength", "color_fix", "upscale", "format"]) form.append(name, $(name).value);
   form.append("diagnostics", "full");
-  const photo = chosen.photo[0];
+  const photo = chosen.photo[0], upscale = Number($("upscale").value);
   busy(true);
   try {
     const { document: answer, seconds, timing } = await send(form);
-    await show(photo, answer, `${seconds.toFixed(1)} s${timing}`);
+    await show(photo, answer, upscale, `${seconds.toFixed(1)} s${timing}`);
     tell(`Done in ${seconds.toFixed(1)} seconds: ${count(answer.faces.length, "face")} restored.`);
     $("result").focus({ preventScroll: true });
     if (matchMedia("(max-width: 60rem)").matches) $("result").scrollIntoView();

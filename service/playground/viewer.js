@@ -5,10 +5,11 @@ import { make, shape } from "./dom.js";
 
 const $ = (id) => document.getElementById(id);
 let urls = [];
-let picture = { width: 1, height: 1 };
+// All places are in the photograph's pixels; the restored picture has `upscale` times as many a side.
+let picture = { width: 1, height: 1, upscale: 1 };
 let view = { x: 0, y: 0, width: 1, height: 1 };
 
-export async function show(photo, answer, told) {
+export async function show(photo, answer, upscale, told) {
   for (const url of urls) URL.revokeObjectURL(url);
   const { base64, ...described } = answer.picture;
   const report = new Blob([JSON.stringify({ ...answer, picture: described }, null, 2)], { type: "application/json" });
@@ -18,19 +19,20 @@ export async function show(photo, answer, told) {
   // A browser that cannot show the upload (TIFF) still shows what became of it.
   $("stage").classList.toggle("alone", !before);
   $("slider").disabled = !before;
-  picture = answer.picture;
-  const kind = picture.media_type.split("/")[1].replace("jpeg", "jpg");
+  const { width, height, media_type } = answer.picture;
+  picture = { width: width / upscale, height: height / upscale, upscale };
+  const kind = media_type.split("/")[1].replace("jpeg", "jpg");
   $("download").href = urls[1];
   $("download").download = `restored.${kind}`;
   $("download-report").href = urls[2];
-  $("timing").textContent = `${picture.width} × ${picture.height} pixels, ${told}`;
+  $("timing").textContent = `${width} × ${height} pixels, ${told}`;
   overlay(answer.faces);
   views(answer.faces);
   slide(50);
   $("empty").hidden = true;
   $("shown").hidden = false;
   $("faces-report").replaceChildren(
-    ...answer.faces.map((face, index) => card(face, index, answer.faces.length, before, after)),
+    ...answer.faces.map((face, index) => card(face, index, answer.faces.length, placed(before), placed(after))),
   );
 }
 
@@ -45,6 +47,8 @@ function loaded(image, url) {
     image.src = url;
   });
 }
+
+const placed = (image) => image && { image, width: picture.width, height: picture.height };
 
 // The whole picture, or one face -------------------------------------------------
 
@@ -79,7 +83,7 @@ function around([left, top, right, bottom]) {
 function look(part) {
   view = part;
   $("shown").style.setProperty("--ratio", view.width / view.height);
-  $("shown").style.setProperty("--actual", `${view.width / devicePixelRatio}px`);
+  $("shown").style.setProperty("--actual", `${(view.width * picture.upscale) / devicePixelRatio}px`);
   for (const image of [$("before"), $("after")]) {
     image.style.width = `${(100 * picture.width) / view.width}%`;
     image.style.left = `${(-100 * view.x) / view.width}%`;

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.service.running import ANNA_PHOTO, EMPTY_PHOTO, Running, file_of, pixels_of
 from tests.toy_faces import ANNA, BEN, photo
@@ -130,6 +132,26 @@ def test_a_face_fills_the_view_and_the_slider_still_compares(page: "Page", tmp_p
     width = page.evaluate("document.querySelector('#stage').clientWidth")
     page.check("#actual")
     assert page.evaluate("document.querySelector('#stage').clientWidth") < width
+
+
+def test_an_upscaled_picture_lies_over_the_photograph(page: "Page", tmp_path: Path) -> None:
+    page.set_input_files("#photo", save(tmp_path, "photo.png", ANNA_PHOTO))
+    page.click("summary")
+    page.select_option("#upscale", "2")
+    page.click("#restore")
+    page.wait_for_selector("#shown:not([hidden])")
+    assert page.inner_text("#timing").startswith("960 \N{MULTIPLICATION SIGN} 720 pixels")
+
+    def shot(percent: int, selector: str) -> NDArray[np.float64]:
+        page.fill("#slider", str(percent))
+        return pixels_of(page.locator(selector).screenshot()).astype(float)
+
+    before, after = shot(100, "#stage"), shot(0, "#stage")
+    assert 0.1 < np.abs(after - before).mean() < 2, "restored, and in its place"
+    eyes = [pixels_of(page.locator(f"[aria-label='Eyes, {when}']").screenshot()) for when in ("before", "after")]
+    assert np.abs(eyes[1].astype(float) - eyes[0]).mean() < 5
+    actual = page.evaluate("document.querySelector('#shown').style.getPropertyValue('--actual')")
+    assert actual == "960px"
 
 
 def test_a_refusal_is_told_in_words_and_the_page_goes_on(page: "Page", tmp_path: Path) -> None:
