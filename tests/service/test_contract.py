@@ -13,10 +13,11 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import ignored_auth, negative_data_rejection, positive_data_acceptance
 
 from service.keys import hash_key
-from tests.service.running import ALIGNED_PHOTO, ANNA_PHOTO, Running, running
+from tests.service.running import ALIGNED_PHOTO, Running, running
 
 POSITIVE, NEGATIVE = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
-schemathesis.openapi.format("binary", st.sampled_from([ANNA_PHOTO, ALIGNED_PHOTO]))
+# A square picture of one face is right for every value of `faces`, which the document cannot say.
+schemathesis.openapi.format("binary", st.just(ALIGNED_PHOTO))
 
 
 @pytest.fixture(scope="module")
