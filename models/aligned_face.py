@@ -19,6 +19,7 @@ from models.geometry import (
     Matrix,
     Pixels,
     compose,
+    enlargement,
     fit_similarity,
     five_points,
     invert_affine,
@@ -142,15 +143,13 @@ def whole_picture(analyzer: FaceAnalyzer, picture: Pixels) -> AlignedFace:
         raise NoFaceError(f"an aligned face is square, the picture has {width}x{height} pixels")
     if height < SMALLEST_FACE:
         raise NoFaceError(f"no face: the picture has only {width}x{height} pixels")
-    scale = ALIGNED_SIZE / width
-    shift = (scale - 1) / 2  # pixel centres: the middle stays the middle
-    return _aligned(analyzer, picture, [np.array([(scale, 0, shift), (0, scale, shift)])], [(0, 0, width, height)])[0]
+    return _aligned(analyzer, picture, [enlargement(ALIGNED_SIZE / width)], [(0, 0, width, height)])[0]
 
 
 def _fit(analyzer: FaceAnalyzer, picture: Pixels, matrices: Sequence[Matrix]) -> list[Matrix]:
     """The similarities that the landmarks ask for in crops that these matrices make, at half size to save time."""
     half = ALIGNED_SIZE // 2
-    small = [compose([(0.5, 0, -0.25), (0, 0.5, -0.25)], matrix) for matrix in matrices]
+    small = [compose(enlargement(0.5), matrix) for matrix in matrices]
     crops = to_network([warp(picture, matrix, (half, half)) for matrix in small])
     found = analyzer.landmark_detector.landmarks(crops).points.cpu().numpy()
     in_picture = [transform_points(invert_affine(matrix), points) for matrix, points in zip(small, found, strict=True)]

@@ -196,7 +196,7 @@ def _point_pairs(source: ArrayLike, target: ArrayLike, at_least: int) -> tuple[M
 ARCFACE_FROM_FFHQ: Matrix = fit_similarity(FFHQ_512, ARCFACE_112)
 _ARCFACE_THETA = torch.from_numpy(
     _normalised(
-        compose([(0.5, 0, -0.25), (0, 0.5, -0.25)], invert_affine(ARCFACE_FROM_FFHQ)),
+        compose(enlargement(0.5), invert_affine(ARCFACE_FROM_FFHQ)),
         ALIGNED_SIZE // 2,
         ALIGNED_SIZE // 2,
         (ARCFACE_SIZE, ARCFACE_SIZE),

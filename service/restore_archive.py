@@ -106,7 +106,7 @@ def restore_each(files: FileRestorer, targets: Targets, plan: Iterable[Entry]) -
     for entry in plan:
         photo, own, started = Path(entry.photo), targets.below(entry.inside), time.perf_counter()
         try:
-            done = files.restore(photo, read_picture(photo), own)
+            done = files.restore(photo, read_picture(photo, files.options.upscale), own)
         except (HonestFaceError, OSError, MemoryError, RuntimeError) as error:
             yield Result(entry.photo, str(own.output), "failed", error=one_line(photo, error))
         else:

@@ -80,7 +80,7 @@ def restore(
     options = Options(faces, strength, color_fix, seed, "full" if report else "summary", upscale)
     # All that can be wrong with the files is found before the seconds that loading takes.
     plan = (plan_folder if photo.is_dir() else plan_list)(photo, targets) if archive else []
-    picture = None if archive else read_picture(photo)
+    picture = None if archive else read_picture(photo, upscale)
     pictures = [read_picture(path) for path in reference or []]
     names = [str(path) for path in reference or []]
 

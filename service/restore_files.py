@@ -91,7 +91,6 @@ class FileRestorer:
         """
         started = time.perf_counter()
         try:
-            check_enlarged(picture.width, picture.height, self.options.upscale, LIMITS)
             restoration = self.restorer.restore(picture, self.references, self.options)
         except HonestFaceError as error:
             raise type(error)(f"{photo}: {error}") from error
@@ -128,14 +127,16 @@ class FileRestorer:
         )
 
 
-def read_picture(path: Path) -> Picture:
-    """Reads a picture file.
+def read_picture(path: Path, upscale: int = 1) -> Picture:
+    """Reads a picture file that is to be given back `upscale` times as large.
 
     Raises:
-        PictureError: naming the file; it is missing or no picture that can be read.
+        PictureError: naming the file; it is missing, no picture that can be read, or would be too large.
     """
     try:
-        return decode(path.read_bytes(), LIMITS)
+        picture = decode(path.read_bytes(), LIMITS)
+        check_enlarged(picture.width, picture.height, upscale, LIMITS)
+        return picture
     except OSError as error:
         raise PictureError(f"{path}: {error.strerror or error}") from error
     except PictureError as error:

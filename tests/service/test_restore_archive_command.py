@@ -1,0 +1,145 @@
+"""`honestface restore` with a folder or a list of pictures."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service import restore_files
+from tests.service.restoring import Run, pixels, save, truncated
+from tests.toy_faces import BEN
+
+
+def test_a_folder(run: Run, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a.png", "deep/b.jpg", "c.bmp", ".hidden.png"):
+        save(source / name)
+    (source / "notes.txt").write_text("no picture")
+    result = run(source, "-o", out, "--report", tmp_path / "reports", "--compare", tmp_path / "sides")
+    assert result.code == 0, result.err
+    assert "3 restored, 0 were finished already, 0 failed" in result.err
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert written == ["a.png", "c.bmp.png", "deep/b.jpg"]
+    assert json.loads((tmp_path / "reports/deep/b.jpg.json").read_text())["faces"]
+    assert pixels(tmp_path / "sides/c.bmp.png").shape[1] > 900
+
+
+def test_a_folder_goes_on_after_bad_files_and_lists_them(run: Run, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    save(source / "good1.png")
+    save(source / "good2.png")
+    save(source / "nobody.png", None)
+    (source / "empty.jpg").write_bytes(b"")
+    (source / "broken.jpg").write_bytes(truncated(tmp_path / "t.jpg"))
+    result = run(source, "-o", out)
+    assert result.code == 1
+    lines = result.err.strip().splitlines()
+    assert lines[-4] == "2 restored, 0 were finished already, 3 failed"
+    assert [line.split(": ")[0] for line in lines[-3:]] == [
+        str(source / name) for name in ("broken.jpg", "empty.jpg", "nobody.png")
+    ]
+    assert sorted(path.name for path in out.iterdir()) == ["good1.png", "good2.png"]
+
+
+def test_a_folder_is_resumed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a.png", "b.png", "c.png"):
+        save(source / name)
+    write_picture = restore_files.write_picture
+
+    def interrupted(path: Path, picture: object) -> None:
+        if path.name == "b.png":
+            raise KeyboardInterrupt
+        write_picture(path, picture)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(restore_files, "write_picture", interrupted)
+    assert run(source, "-o", out).code != 0
+    assert sorted(path.name for path in out.iterdir()) == ["a.png"]
+    first = (out / "a.png").stat().st_mtime_ns
+    monkeypatch.setattr(restore_files, "write_picture", write_picture)
+    result = run(source, "-o", out)
+    assert result.code == 0 and "2 restored, 1 were finished already, 0 failed" in result.err
+    assert (out / "a.png").stat().st_mtime_ns == first
+
+
+def test_outputs_inside_the_input_folder_are_not_restored_again(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    assert run(tmp_path, "-o", tmp_path / "restored").code == 0
+    result = run(tmp_path, "-o", tmp_path / "restored")
+    assert "0 restored, 1 were finished already, 0 failed" in result.err
+
+
+def test_two_pictures_that_would_share_a_name(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.bmp")
+    save(tmp_path / "in" / "a.bmp.png")
+    result = run(tmp_path / "in", "-o", tmp_path / "out")
+    assert result.code == 1 and "would both be written to" in result.err
+
+
+def test_a_folder_without_pictures(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    result = run(tmp_path / "in", "-o", tmp_path / "out")
+    assert result.code == 1 and "no pictures in this folder" in result.err
+
+
+def test_a_list(run: Run, tmp_path: Path) -> None:
+    below, elsewhere = save(tmp_path / "lists" / "deep" / "a.png"), save(tmp_path / "else" / "b.jpg")
+    listing = tmp_path / "lists" / "list.txt"
+    listing.write_text(f"deep/a.png\n\n  {elsewhere}  \ndeep/missing.bmp\n./deep/a.png\n")
+    result = run(listing, "-o", tmp_path / "out")
+    assert result.code == 1 and "2 restored, 0 were finished already, 1 failed" in result.err
+    assert f"{listing.parent / 'deep/missing.bmp'}: No such file or directory" in result.err
+    assert (tmp_path / "out" / "deep" / "a.png").exists(), "below the list's folder: the same place"
+    assert (tmp_path / "out" / str(elsewhere).lstrip("/")).exists(), "elsewhere: the whole path"
+    assert below.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe"])
+def test_a_list_of_nothing(run: Run, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    result = run(tmp_path / "list.txt", "-o", tmp_path / "out")
+    assert result.code == 1 and result.err.startswith(f"honestface: {tmp_path / 'list.txt'}: ")
+
+
+def test_a_manifest_tells_of_every_picture_over_several_runs(run: Run, tmp_path: Path) -> None:
+    source, out, manifest = tmp_path / "in", tmp_path / "out", tmp_path / "told" / "manifest.jsonl"
+    for name in ("a.png", "b.png", "c.png"):
+        save(source / name)
+    nobody = save(source / "nobody.png", None)
+    assert run(source / "a.png", "-o", out / "a.png").code == 0, "by hand: no line tells of it"
+    reference = save(tmp_path / "ben.png", BEN)
+
+    def told() -> list[tuple[str, str]]:
+        return [
+            (Path(line["input"]).name, line["status"]) for line in map(json.loads, manifest.read_text().splitlines())
+        ]
+
+    assert run(source, "-r", reference, "-o", out, "--manifest", manifest).code == 1
+    assert told() == [("a.png", "present"), ("b.png", "restored"), ("c.png", "restored"), ("nobody.png", "failed")]
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert lines[1]["output"] == str(out / "b.png") and lines[1]["faces"] == 1 and 0 < lines[1]["seconds"] < 60
+    assert "seems to show another person" in lines[1]["warnings"][0] and lines[1]["error"] is None
+    assert lines[3]["error"] == f"{nobody}: no face was found" and lines[3]["faces"] is None
+    with manifest.open("a") as stream:
+        stream.write('{"input": "cut o')
+    (out / "c.png").unlink()
+    assert run(source, "-o", out, "--manifest", manifest).code == 1
+    assert told()[4:] == [("a.png", "present"), ("c.png", "restored"), ("nobody.png", "failed")]
+
+
+@pytest.mark.parametrize("content", ["a diary\n", "a diary", '[{"status": 1}]\n', "{}\n"])
+def test_a_file_that_is_no_manifest_is_left_alone(run: Run, tmp_path: Path, content: str) -> None:
+    save(tmp_path / "in" / "a.png")
+    (tmp_path / "notes.txt").write_text(content)
+    result = run(tmp_path / "in", "-o", tmp_path / "out", "--manifest", tmp_path / "notes.txt")
+    assert result.code == 1 and "this manifest cannot be gone on with" in result.err
+    assert (tmp_path / "notes.txt").read_text() == content and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [("--manifest", "m.jsonl"), ("--workers", "2")])
+def test_options_of_an_archive_only(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    result = run(save(tmp_path / "in.png"), "-o", tmp_path / "out.png", *option)
+    assert result.code == 2 and "for a folder or a list" in result.err
