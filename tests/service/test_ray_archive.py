@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.service.running import until
-from tests.service.test_restore_command import FACE, pixels, save
+from tests.service.restoring import FACE, pixels, save
 from tests.toy_faces import photo
 
 pytest.importorskip("ray", reason="needs the extra `ray`: make ray-check")
