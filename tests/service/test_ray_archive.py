@@ -11,8 +11,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.service.running import until
 from tests.service.restoring import FACE, pixels, save
+from tests.service.running import until
 from tests.toy_faces import photo
 
 pytest.importorskip("ray", reason="needs the extra `ray`: make ray-check")
