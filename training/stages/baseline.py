@@ -22,6 +22,7 @@ from training.faces import load_faces
 from training.images import psnr, sheet
 from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
+from training.seam_loss import seam_loss
 from training.squares import DecodedSquare, cut, decode_square, in_pixels, random_corner
 from training.stage import Batch, ProfileName, Stage, on_device
 
@@ -54,6 +55,8 @@ class BaselineConfig(RestorationAdversarialConfig):
     pixel_loss: Literal["l1", "mse"] = "l1"
     grid_weight: float = 0.0
     """Of what repeats from patch to patch (`grid_loss`)."""
+    seam_weight: float = 0.0
+    """Of changes from pixel to pixel that keep step with a lattice (`seam_loss`)."""
     feature_weight: float = 0.1
     """Of the perceptual distance; Eq. 9 is `perceptual: {kind: dists, edges: true, backbone: ...}`."""
     feature_every: int = 2
@@ -231,6 +234,8 @@ def restoration_losses(
     }
     if config.grid_weight:
         losses["grid"] = config.grid_weight * grid_loss(restored, target)
+    if config.seam_weight:
+        losses["seams"] = config.seam_weight * seam_loss(decoded.restored)
     if step >= config.feature_from and step % config.feature_every == 0:
         part = decoded.part(config.feature_side)
         losses["features"] = config.feature_weight * config.feature_every * features(part.restored, part.truth)

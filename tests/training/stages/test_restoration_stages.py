@@ -19,6 +19,7 @@ from tests.small_generator import small_generator
 from tests.training.one_step import one_step
 from training.components import load_component, save_component, save_components
 from training.restoration_data import RestorationDataset, held_out_samples
+from training.seam_loss import seam_loss
 from training.squares import cut, decode_square
 from training.stage import Batch
 from training.stages import baseline, honestface
@@ -161,6 +162,15 @@ def test_what_is_restored_perfectly_costs_nothing_but_the_autoencoder(blind: Bas
         losses = baseline.restoration_losses(target, target, square, blind.features, blind.config, 0)
     assert float(losses["latent"]) == 0
     assert float(losses["pixels"]) < 1e-5
+
+
+def test_seams_cost_what_their_weight_says(blind: BaselineStage) -> None:
+    latent = torch.randn(1, 24, 128, 128)
+    with torch.no_grad():
+        square = decode_square(blind.network, latent, torch.zeros(1, 3, 512, 512), 64)
+        config = blind.config.model_copy(update={"seam_weight": 0.5})
+        losses = baseline.restoration_losses(latent, latent, square, blind.features, config, 1)
+    assert float(losses["seams"]) == pytest.approx(0.5 * float(seam_loss(square.restored))) != 0
 
 
 def test_losses_see_a_finished_face(blind: BaselineStage) -> None:
