@@ -40,8 +40,8 @@ class Block(nn.Module):
 class IdentityNetwork(nn.Module):
     """ArcFace-112 crops `[B, 3, 112, 112]`, RGB in [-1, 1], to unit embeddings `[B, embedding]`.
 
-    What the layers learn (`describe`) is whitened after training (training/whitening.py): cosines then tell people
-    apart better, above all in degraded pictures.
+    What the layers learn (`describe`) is averaged over a crop and its mirror image, and whitened after training
+    (training/whitening.py): cosines then tell people apart better, above all in degraded pictures (docs/adr/012).
     """
 
     def __init__(self, config: IdentityNetworkConfig) -> None:
@@ -66,7 +66,12 @@ class IdentityNetwork(nn.Module):
         self.whitening.bias.zero_()
 
     def forward(self, crops: Tensor) -> Tensor:
-        return F.normalize(self.whitening(self.describe(crops)).float(), dim=1)
+        return F.normalize(self.whitening(self.describe_both_ways(crops)).float(), dim=1)
+
+    def describe_both_ways(self, crops: Tensor) -> Tensor:
+        """Unit means `[B, embedding]` of the embeddings of crops and of their mirror images, before whitening."""
+        seen, mirrored = self.describe(torch.cat([crops, crops.flip(3)])).chunk(2)
+        return F.normalize(seen + mirrored, dim=1)
 
     def describe(self, crops: Tensor) -> Tensor:
         """Unit embeddings `[B, embedding]` as learned, before whitening."""

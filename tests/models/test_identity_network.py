@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from models.geometry import arcface_crop
 from models.identity_network import EmbeddedIdentityEncoder, IdentityNetwork, IdentityNetworkConfig
@@ -38,10 +39,18 @@ def test_the_embedding_is_differentiable_in_the_face(encoder: EmbeddedIdentityEn
     assert images.grad is not None and images.grad.any()
 
 
+def test_a_mirror_image_shows_the_same_person(encoder: EmbeddedIdentityEncoder) -> None:
+    crops = arcface_crop(faces(2))
+    one_way, other_way = encoder.network.describe(crops), encoder.network.describe(crops.flip(3))
+    assert not torch.allclose(one_way, other_way, atol=1e-3), "a single view tells them apart"
+    for view in (crops, crops.flip(3)):
+        assert torch.allclose(encoder.network(view), normalize(one_way + other_way, dim=1), atol=1e-6)
+
+
 def test_whitening_does_nothing_until_it_is_fitted() -> None:
     torch.manual_seed(0)
     network, crops = IdentityNetwork(SMALL).eval(), torch.randn(2, 3, 112, 112)
-    assert torch.allclose(network(crops), network.describe(crops), atol=1e-6)
+    assert torch.allclose(network(crops), network.describe_both_ways(crops), atol=1e-6)
     network.whitening.weight.copy_(torch.diag(torch.tensor([3.0, *[1.0] * 15])))
-    stretched = network.describe(crops) * torch.tensor([3.0, *[1.0] * 15])
+    stretched = network.describe_both_ways(crops) * torch.tensor([3.0, *[1.0] * 15])
     assert torch.allclose(network(crops), stretched / stretched.norm(dim=1, keepdim=True), atol=1e-6)

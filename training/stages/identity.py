@@ -94,7 +94,7 @@ class IdentityStage(Stage):
         Gives the angle in degrees up to which 5 % of the pairs of different training people match.
         """
         crops = (arcface_crop(self._views(self.faces, index)) for index in self._all(self.faces))
-        found = torch.stack([self.network.describe(views) for views in crops])
+        found = torch.stack([self.network.describe_both_ways(views) for views in crops])
         people = [file.identity for file in self.faces.files]
         weight, bias = within_class_whitening(found.flatten(0, 1).cpu(), [one for one in people for _ in range(2)])
         self.network.whitening.weight.copy_(weight)
