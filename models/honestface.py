@@ -12,7 +12,6 @@ from models.autoencoder import KLAutoencoder, KLAutoencoderConfig
 from models.face_window import within_face
 from models.feature_fusion import FeatureFusion
 from models.identity_embedder import IdentityEmbedder, IdentityEmbedderConfig, IdentityPrompt
-from models.lattice import without_lattice
 from models.one_step_diffusion import OneStepDiffusion, OneStepDiffusionConfig, blend_latents
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder, PixelUnshuffleAutoencoderConfig
 from models.reference_adapter import ReferenceAdapter, ReferenceAdapterConfig
@@ -39,8 +38,6 @@ class HonestFaceConfig:
     reference_warp: ReferenceWarpConfig = field(default_factory=ReferenceWarpConfig)
     position_channels: int = 0
     latent_size: int = 64
-    lattice: int = 0
-    """Period in pixels of the UNet's pattern to take out of what is restored (`models.lattice`); 0: none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,12 +136,8 @@ class HonestFace(nn.Module):
         """
         found = self.latents(lq, references, landmarks, identity, seeds)
         amount = torch.as_tensor(strength, dtype=torch.float32, device=lq.device).expand(len(lq))
-        restored = self.finish(self.vae.decode(blend_latents(found.latent, found.restored_latent, amount)))
+        restored = self.vae.decode(blend_latents(found.latent, found.restored_latent, amount))
         return Generated(found.prompt, found.latent, found.restored_latent, restored)
-
-    def finish(self, decoded: Tensor) -> Tensor:
-        """The restored faces `[B, 3, H, W]` of decoded latents."""
-        return without_lattice(decoded, self.config.lattice) if self.config.lattice else decoded
 
     def latents(
         self,

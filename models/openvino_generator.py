@@ -61,7 +61,6 @@ class OpenVINOGenerator:
         assert latent.shape[2] == latents
         heavy = compiler.bfloat16 if bfloat16 else compiler.graph
         self._restore = heavy(_Restore(generator), (latent, prompt, one))
-        self._finish = compiler.graph(_Finish(generator), (picture,))
         if generator.identity_embedder is not None:
             self._consult = compiler.graph(_Consult(generator), (picture, points, points + 1))
             self._restore_like = heavy(_RestoreLike(generator), (latent, prompt, one, latent + 1, one))
@@ -99,7 +98,7 @@ class OpenVINOGenerator:
             else:
                 prompt, seen = self._consult_references(visual, own, landmarks[i : i + 1], identity[i : i + 1])
                 face = self._restore_like(latent, prompt, amounts[i : i + 1], seen.latent, seen.agreement)
-            faces.append(self._finish(face[0])[0].clone())  # the graph's own memory, which the next face overwrites
+            faces.append(face[0].clone())  # the graph's own memory, which the next face overwrites
         return Restored(torch.cat(faces))
 
     def _consult_references(
@@ -162,17 +161,6 @@ class _RestoreLike(_Restore):
         seen = SeenReference(within_face(latent, reference), agreement, torch.ones(1, dtype=torch.bool))
         steering = self.generator.steer(latent, seen)
         return (self._decoded(latent, self.generator.predict(latent, prompt, steering), strength),)
-
-
-class _Finish(nn.Module):
-    """In a graph of its own: bfloat16 would round a picture to half grey levels."""
-
-    def __init__(self, generator: HonestFace) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, decoded: Tensor) -> tuple[Tensor]:
-        return (self.generator.finish(decoded),)
 
 
 class _Graph:

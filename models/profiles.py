@@ -31,7 +31,6 @@ TINY = HonestFaceConfig(
     reference_adapter=ReferenceAdapterConfig(),
     position_channels=16,
     latent_size=128,
-    lattice=16,
 )
 
 #: The paper: Stable Diffusion 2.1-base, OSDFace's VRE, ArcFace's 512-d identities.

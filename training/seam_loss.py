@@ -18,7 +18,7 @@ def seam_loss(pictures: Tensor) -> Tensor:
     i = k modulo 16, the mean over k of |e_k - mean e| / mean e; the mean of rows and columns, each picture for
     itself. In a photograph changes know no lattice: 0.03 on 256 x 256 pixels of a face, by chance. Where decoded
     patches do not meet, those at their borders are larger, whichever way each seam goes; the means of signed patterns
-    (`grid_loss`, `models/lattice.py`) do not see that.
+    (`grid_loss`) do not see that.
     """
     return torch.stack([_unevenness(pictures, axis) for axis in (2, 3)]).mean()
 

@@ -48,11 +48,10 @@ def decode_square(
 ) -> DecodedSquare:
     """Decodes a random square of `side` pixels of latents `[B, C, h, w]`; `truth` `[B, 3, H, W]` is what they show.
 
-    `corner` is where in the face these lie, in pixels. The square is finished as a restored face is: what is taken out
-    of that earns nothing here.
+    `corner` is where in the face these lie, in pixels.
     """
     cells = side // network.vae.patch
     inside = random_corner(restored, cells)
-    decoded = network.finish(network.vae.decode(cut(restored, inside, cells)))
+    decoded = network.vae.decode(cut(restored, inside, cells))
     row, column = in_pixels(network, inside)
     return DecodedSquare(decoded, cut(truth, (row, column), side), (corner[0] + row, corner[1] + column))

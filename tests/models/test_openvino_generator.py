@@ -41,15 +41,6 @@ def test_it_restores_like_torch(source: HonestFace, converted: OpenVINOGenerator
 
 
 @torch.inference_mode()
-def test_it_takes_out_the_lattice_like_torch() -> None:
-    source = small_generator(replace(SMALL, lattice=8))
-    restored = OpenVINOGenerator(source, threads=1, bfloat16=False)(faces(1)).restored
-    expected = source(faces(1)).restored
-    assert (restored - expected).abs().max() < 0.01 * LEVEL
-    assert (source.vae.decode(source.latents(faces(1)).restored_latent) - expected).abs().mean() > LEVEL
-
-
-@torch.inference_mode()
 def test_bfloat16_stays_near(source: HonestFace) -> None:
     lower = OpenVINOGenerator(source, threads=1, bfloat16=True)
     arguments = (faces(3), packed(), landmarks(3), identities(3))

@@ -163,7 +163,7 @@ class HonestFaceStage(Stage):
         place = in_pixels(network, corner)
         truth = cut(given.truth, place, side)
         if whole:
-            decoded = DecodedSquare(network.finish(network.vae.decode(restored)), truth)
+            decoded = DecodedSquare(network.vae.decode(restored), truth)
             losses = {
                 "latent": config.latent_weight * F.l1_loss(restored, target),
                 "identity": self._identity_loss(decoded.restored, truth),
