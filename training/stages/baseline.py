@@ -23,6 +23,7 @@ from training.images import psnr, sheet
 from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.seam_loss import seam_loss
+from training.spectrum_loss import spectrum_loss
 from training.squares import DecodedSquare, cut, decode_square, in_pixels, random_corner
 from training.stage import Batch, ProfileName, Stage, on_device
 
@@ -57,6 +58,8 @@ class BaselineConfig(RestorationAdversarialConfig):
     """Of what repeats from patch to patch (`grid_loss`)."""
     seam_weight: float = 0.0
     """Of changes from pixel to pixel that keep step with a lattice (`seam_loss`)."""
+    spectrum_weight: float = 0.0
+    """Of the power of fine detail, frequency by frequency (`spectrum_loss`)."""
     feature_weight: float = 0.1
     """Of the perceptual distance; Eq. 9 is `perceptual: {kind: dists, edges: true, backbone: ...}`."""
     feature_every: int = 2
@@ -236,6 +239,8 @@ def restoration_losses(
         losses["grid"] = config.grid_weight * grid_loss(restored, target)
     if config.seam_weight:
         losses["seams"] = config.seam_weight * seam_loss(decoded.restored)
+    if config.spectrum_weight:
+        losses["spectrum"] = config.spectrum_weight * spectrum_loss(decoded.restored, decoded.truth)
     if step >= config.feature_from and step % config.feature_every == 0:
         part = decoded.part(config.feature_side)
         losses["features"] = config.feature_weight * config.feature_every * features(part.restored, part.truth)

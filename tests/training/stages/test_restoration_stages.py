@@ -20,6 +20,7 @@ from tests.training.one_step import one_step
 from training.components import load_component, save_component, save_components
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.seam_loss import seam_loss
+from training.spectrum_loss import spectrum_loss
 from training.squares import cut, decode_square
 from training.stage import Batch
 from training.stages import baseline, honestface
@@ -163,13 +164,14 @@ def test_what_is_restored_perfectly_costs_nothing_but_the_autoencoder(blind: Bas
     assert float(losses["pixels"]) < 1e-5
 
 
-def test_seams_cost_what_their_weight_says(blind: BaselineStage) -> None:
+def test_seams_and_texture_cost_what_their_weights_say(blind: BaselineStage) -> None:
     latent = torch.randn(1, 24, 128, 128)
     with torch.no_grad():
-        square = decode_square(blind.network, latent, torch.zeros(1, 3, 512, 512), 64)
-        config = blind.config.model_copy(update={"seam_weight": 0.5})
+        square = decode_square(blind.network, latent, torch.zeros(1, 3, 512, 512), 128)
+        config = blind.config.model_copy(update={"seam_weight": 0.5, "spectrum_weight": 0.05})
         losses = baseline.restoration_losses(latent, latent, square, blind.features, config, 1)
     assert float(losses["seams"]) == pytest.approx(0.5 * float(seam_loss(square.restored))) != 0
+    assert float(losses["spectrum"]) == pytest.approx(0.05 * float(spectrum_loss(square.restored, square.truth))) != 0
 
 
 def test_a_pattern_that_repeats_from_patch_to_patch_costs_and_texture_does_not() -> None:
