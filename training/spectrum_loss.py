@@ -9,7 +9,7 @@ _WINDOW, _STEP = 32, 16
 #: Windows of a side over which power is averaged: one window's own is mostly chance.
 _NEIGHBOURS = 3
 #: Cycles a window from which on detail is texture: what is coarser must be where it belongs.
-_COARSEST = 4
+_COARSEST = 3
 #: Deviation of the white noise that is added to both, in units of [-1, 1]: a grey level. Less is not seen.
 _LEAST = 1 / 127.5
 
@@ -17,7 +17,7 @@ _LEAST = 1 / 127.5
 def spectrum_loss(restored: Tensor, truth: Tensor) -> Tensor:
     """The mean |log P(restored) / P(truth)| over windows and frequencies of pictures `[B, 3, H, W]` in [-1, 1].
 
-    P is the power of the grey picture in Hann windows of 32 px, averaged over 3 x 3 neighbours, from 4 cycles a window
+    P is the power of the grey picture in Hann windows of 32 px, averaged over 3 x 3 neighbours, from 3 cycles a window
     on. A pattern that repeats has a few frequencies where a photograph's texture has all of them; where pores lie costs
     nothing. Sides are 64 px at least.
     """
