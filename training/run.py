@@ -51,4 +51,5 @@ def load_config(path: Path, model: type[TrainingConfig], overrides: list[str]) -
         raise HonestFaceError(f"{path}: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        raise HonestFaceError(f"{path}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+        where, said = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
+        raise HonestFaceError(": ".join(part for part in (str(path), where, said) if part)) from error

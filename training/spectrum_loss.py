@@ -8,6 +8,8 @@ from torch import Tensor
 _WINDOW, _STEP = 32, 16
 #: Windows of a side over which power is averaged: one window's own is mostly chance.
 _NEIGHBOURS = 3
+#: Side in pixels of a picture of so many windows.
+SMALLEST_SIDE = _WINDOW + (_NEIGHBOURS - 1) * _STEP
 #: Cycles a window from which on detail is texture: what is coarser must be where it belongs.
 _COARSEST = 3
 #: Deviation of the white noise that is added to both, in units of [-1, 1]: a grey level. Less is not seen.
@@ -19,7 +21,7 @@ def spectrum_loss(restored: Tensor, truth: Tensor) -> Tensor:
 
     P is the power of the grey picture in Hann windows of 32 px, averaged over 3 x 3 neighbours, from 3 cycles a window
     on. A pattern that repeats has a few frequencies where a photograph's texture has all of them; where pores lie costs
-    nothing. Sides are 64 px at least.
+    nothing. Sides are `SMALLEST_SIDE` at least.
     """
     return (_log_power(restored) - _log_power(truth)).abs().mean()
 

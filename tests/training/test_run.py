@@ -13,6 +13,7 @@ from tests.training.toy_stage import ToyConfig
 from training import run as run_module
 from training.cli import StageName
 from training.run import STAGES, load_config, run
+from training.stages.baseline import BaselineConfig
 
 CONFIGS = Path(training.__file__).parent / "configs"
 
@@ -103,6 +104,32 @@ def test_the_shipped_settings_of_every_stage_are_valid(stage: str) -> None:
     settings = load_config(CONFIGS / f"{stage}.yaml", getattr(import_module(module), config), [])
     assert settings.run == Path("runs") / stage
     assert hasattr(import_module(module), built)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["crop_side=576"], "crop_side is 576, must be 1 to 512"),
+        (["decoded_side=264"], "decoded_side is 264, must be 1 to 256"),
+        (["decoded_side=252"], "decoded_side: Input should be a multiple of 8"),
+        (["feature_side=0"], "feature_side is 0, must be 1 to 256"),
+        (["feature_gan_side=257"], "feature_gan_side is 257, must be 1 to 256"),
+        (
+            ["decoded_side=56", "feature_side=32", "feature_gan_side=32"],
+            "decoded_side is 56, spectrum_weight needs 64 at least",
+        ),
+    ],
+)
+def test_squares_that_do_not_fit_are_one_clear_line(overrides: list[str], said: str) -> None:
+    with pytest.raises(HonestFaceError) as caught:
+        load_config(CONFIGS / "texture.yaml", BaselineConfig, overrides)
+    assert said in str(caught.value) and ": : " not in str(caught.value)
+
+
+def test_sides_of_losses_that_are_off_are_not_looked_at() -> None:
+    off = ["feature_weight=0", "feature_gan_weight=0", "feature_side=999", "feature_gan_side=999"]
+    config = load_config(CONFIGS / "texture.yaml", BaselineConfig, off)
+    assert isinstance(config, BaselineConfig) and config.feature_side == 999
 
 
 def test_lists_in_yaml_become_settings() -> None:

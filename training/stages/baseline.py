@@ -3,16 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.bundle import load_exactly
 from models.diffusers_folder import read_unet, read_vae
 from models.errors import HonestFaceError
+from models.geometry import ALIGNED_SIZE
 from models.honestface import HonestFace, HonestFaceConfig
 from models.lora import adapter_state, add_adapters, merge_lora
 from models.profiles import PROFILES
@@ -23,7 +24,7 @@ from training.images import psnr, sheet
 from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.seam_loss import seam_loss
-from training.spectrum_loss import spectrum_loss
+from training.spectrum_loss import SMALLEST_SIDE, spectrum_loss
 from training.squares import DecodedSquare, cut, decode_square, in_pixels, random_corner
 from training.stage import Batch, ProfileName, Stage, on_device
 
@@ -45,11 +46,11 @@ class BaselineConfig(RestorationAdversarialConfig):
     checkpointing: bool = False
     """Compute the UNet's and a KL autoencoder's blocks twice instead of keeping what is between them: less memory."""
     presets: tuple[str, ...] = ("vqfr-v2", "vqfr-v1", "wide")
-    crop_side: int = 512
+    crop_side: int = Field(512, multiple_of=64)
     """Side in pixels of the square that is restored; 512 is the whole face."""
     squares: int = Field(1, ge=1)
     """How many such squares of each face a step sees: further ones cost no degradation and no prompt."""
-    decoded_side: int = 224
+    decoded_side: int = Field(224, multiple_of=8)
     """Side in pixels of the square inside it that is decoded for the losses on pixels."""
     latent_weight: float = 1.0
     pixel_weight: float = 1.0
@@ -66,6 +67,21 @@ class BaselineConfig(RestorationAdversarialConfig):
     feature_from: int = 0
     """The step from which the perceptual distance counts: a small network learns faster without it at first."""
     feature_side: int = 160
+
+    @model_validator(mode="after")
+    def _squares_lie_inside_one_another(self) -> Self:
+        """Each side is at most the side of what it is part of; those of a weight of 0 are not looked at."""
+        parts = [("crop_side", self.crop_side, ALIGNED_SIZE), ("decoded_side", self.decoded_side, self.crop_side)]
+        if self.feature_weight:
+            parts.append(("feature_side", self.feature_side, self.decoded_side))
+        if self.feature_gan_weight:
+            parts.append(("feature_gan_side", self.feature_gan_side, self.decoded_side))
+        for name, side, whole in parts:
+            if not 0 < side <= whole:
+                raise ValueError(f"{name} is {side}, must be 1 to {whole}")
+        if self.spectrum_weight and self.decoded_side < SMALLEST_SIDE:
+            raise ValueError(f"decoded_side is {self.decoded_side}, spectrum_weight needs {SMALLEST_SIDE} at least")
+        return self
 
 
 class BaselineStage(Stage):
