@@ -84,7 +84,7 @@ def evaluate(
     with TemporaryDirectory() as temporary:
         pictures = Path(temporary)
         for place, index in enumerate(targets):
-            truth, marks = aligned_face(faces, index)
+            truth, _ = aligned_face(faces, index)
             lq, lanczos = (
                 degrade(truth, PRESETS[preset], np.random.default_rng((7, place)), enlarge=enlarge)
                 for enlarge in ("bilinear", "lanczos")
@@ -102,7 +102,7 @@ def evaluate(
                     flags = [reference.wrong_person for reference in report.references]
                     (right if row == "references" else wrong).extend(flags)
             for row, crop in results.items():
-                sums[row].append(metrics.figures(crop, truth, torch.from_numpy(marks)))
+                sums[row].append(metrics.figures(crop, truth))
             if files.pyiqa:  # FID compares folders
                 for row, crop in (*results.items(), ("truth", truth)):
                     (pictures / row).mkdir(exist_ok=True)

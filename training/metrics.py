@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
-from torch import Tensor, nn
+from torch import nn
 
 from models.affine_landmark_distance import EYES, MOUTH, affine_landmark_distance
 from models.aligned_face import to_network
@@ -67,11 +67,13 @@ class Metrics:
         self._fid: Callable[..., Any] | None = package.create_metric("fid", device=self.device) if package else None
 
     @torch.inference_mode()
-    def figures(self, crop: Pixels, truth: Pixels, marks: Tensor) -> Figures:
-        """All columns but FID; `marks` `[68, 2]` are the truth's landmarks in pixels."""
+    def figures(self, crop: Pixels, truth: Pixels) -> Figures:
+        """All columns but FID. L2-LD and A-LD are in pixels, between what one landmark network finds in both pictures:
+        labels by another network would add what the two disagree about, which is most of it (docs/adr/015)."""
         restored, target = to_network([crop]), to_network([truth])
-        found = self.analyzer.landmark_detector.landmarks(restored).points[0].double()
-        marks = marks.double()
+        found, marks = (
+            self.analyzer.landmark_detector.landmarks(picture).points[0].double() for picture in (restored, target)
+        )
         encoder = self.analyzer.identity_encoder
         cosine = float((encoder.embed(restored) * encoder.embed(target)).sum().clamp(-1, 1))
         pair = restored.to(self.device), target.to(self.device)

@@ -3,13 +3,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from models.bundle import Bundle
 from models.errors import HonestFaceError, PictureError
-from tests.toy_faces import ToyGenerator, analyzer
+from tests.toy_faces import ANNA, ToyGenerator, analyzer, photo
 from training.cli import app
 from training.evaluation import ROWS, Evaluation, evaluate, save_sheet
 from training.faces import Faces, load_faces
@@ -36,6 +37,15 @@ def test_every_row_has_every_figure(found: Evaluation) -> None:
 def test_brighter_is_further_from_the_truth(found: Evaluation) -> None:
     psnr = [found.figures[row]["PSNR"] for row in ("input", "blind", "references")]
     assert psnr == sorted(psnr, reverse=True) and psnr[2] < psnr[0] - 3
+
+
+def test_landmark_distances_are_between_what_one_network_finds() -> None:
+    truth = photo(((256, 256), 512, ANNA), size=(512, 512))
+    metrics = Metrics(analyzer(), MetricFiles())
+    same, moved = (metrics.figures(picture, truth) for picture in (truth, np.roll(truth, 6, axis=1)))
+    assert (same["L2-LD (68)"], same["ALD-e"], same["ALD-m"]) == (0, pytest.approx(0), pytest.approx(0))
+    assert moved["L2-LD (68)"] == pytest.approx(6, abs=0.2)
+    assert moved["ALD-e"] == pytest.approx(0, abs=0.1)  # a translation is affine
 
 
 def test_strangers_are_flagged_and_the_same_person_is_not(found: Evaluation) -> None:
