@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.monochrome import keep_monochrome
+
 ColourFix = Literal["none", "wavelet", "adain"]
 
 #: Blurs of the wavelet fix. StableSR's usual 5 give back the blotches that a badly degraded input has instead of skin:
@@ -14,10 +16,10 @@ LEVELS = 7
 
 
 def apply(restored: Tensor, lq: Tensor, fix: ColourFix) -> Tensor:
-    """`restored` `[B, 3, H, W]` with the colours of `lq`, by the named method; the value range is the caller's."""
+    """`restored` `[B, 3, H, W]` with the colours of `lq`, both in [-1, 1], by the named method; one tone stays one."""
     if fix == "none":
         return restored
-    return wavelet(restored, lq) if fix == "wavelet" else adain(restored, lq)
+    return keep_monochrome(wavelet(restored, lq) if fix == "wavelet" else adain(restored, lq), lq)
 
 
 def wavelet(restored: Tensor, lq: Tensor, levels: int = LEVELS) -> Tensor:
