@@ -14,6 +14,7 @@ from training import run as run_module
 from training.cli import StageName
 from training.run import STAGES, load_config, run
 from training.stages.baseline import BaselineConfig
+from training.stages.honestface import HonestFaceStageConfig
 
 CONFIGS = Path(training.__file__).parent / "configs"
 
@@ -122,19 +123,17 @@ def test_the_shipped_settings_of_every_stage_are_valid(stage: str) -> None:
 )
 def test_squares_that_do_not_fit_are_one_clear_line(overrides: list[str], said: str) -> None:
     with pytest.raises(HonestFaceError) as caught:
-        load_config(CONFIGS / "texture.yaml", BaselineConfig, overrides)
+        load_config(CONFIGS / "honestface.yaml", HonestFaceStageConfig, overrides)
     assert said in str(caught.value) and ": : " not in str(caught.value)
 
 
 def test_sides_of_losses_that_are_off_are_not_looked_at() -> None:
     off = ["feature_weight=0", "feature_gan_weight=0", "feature_side=999", "feature_gan_side=999"]
-    config = load_config(CONFIGS / "texture.yaml", BaselineConfig, off)
-    assert isinstance(config, BaselineConfig) and config.feature_side == 999
+    config = load_config(CONFIGS / "honestface.yaml", HonestFaceStageConfig, off)
+    assert isinstance(config, HonestFaceStageConfig) and config.feature_side == 999
 
 
 def test_lists_in_yaml_become_settings() -> None:
-    from training.stages.baseline import BaselineConfig
-
     config = load_config(CONFIGS / "baseline.yaml", BaselineConfig, ["presets=[vqfr-v1, wide]"])
     assert isinstance(config, BaselineConfig) and config.presets == ("vqfr-v1", "wide")
 
