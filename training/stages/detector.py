@@ -21,7 +21,7 @@ from models.face_detector import (
     cell_centres,
 )
 from models.geometry import transform_points, warp
-from training.components import save_component
+from training.components import load_component, save_component
 from training.degradation import PRESETS, degrade
 from training.face_views import relight
 from training.faces import labelled_pictures
@@ -41,6 +41,8 @@ class DetectorConfig(TrainingConfig):
 
     extra: tuple[Path, ...] = ()
     """Further folders of labelled pictures, aligned ones too; each folder gives as many faces as the others."""
+    warm_start: Path | None = None
+    """A folder with the detector of an earlier run to begin with."""
     canvas: int = 320
     smallest: float = 14.0
     largest: float = 240.0
@@ -145,6 +147,8 @@ class DetectorStage(Stage):
     def __init__(self, config: DetectorConfig) -> None:
         self.config = config
         self.network = FaceDetectorNetwork(FaceDetectorConfig())
+        if config.warm_start:
+            load_component(self.network, config.warm_start / "detector.safetensors")
         self.dataset = SceneDataset([labelled_pictures(folder) for folder in (config.data, *config.extra)], config)
         self.held_out = SceneDataset([labelled_pictures(config.data, "val")], config)
 
