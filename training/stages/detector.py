@@ -1,6 +1,6 @@
 """The face detector: pictures of one face each, scaled, turned and put together into scenes of up to four faces."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ class DetectorConfig(TrainingConfig):
 class SceneDataset(Dataset[Batch]):
     """Scenes `[3, S, S]` with up to MOST_FACES boxes, NaN where there are fewer."""
 
-    def __init__(self, folders: Sequence[Sequence[Labelled]], config: DetectorConfig) -> None:
+    def __init__(self, folders: list[list[Labelled]], config: DetectorConfig) -> None:
         self.folders, self.config = folders, config
         self._decoded: dict[Path, Pixels] = {}
 
