@@ -14,6 +14,8 @@ from models.geometry import shrink
 STRIDES = (8, 16, 32)
 #: Face sizes (geometric mean of the box's sides, px) that each stride answers for.
 SIZES = ((0.0, 40.0), (40.0, 96.0), (96.0, 1e9))
+#: Long side in px from which on a picture without faces is looked at again at half the size.
+ENLARGED = 160
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,19 @@ class EmbeddedFaceDetector:
 
     @torch.inference_mode()
     def detect(self, picture: NDArray[np.uint8]) -> list[Detection]:
+        """Where nothing is found, the picture is looked at again at half the size: there a large blurred face is a
+        small sharp one (docs/adr/017)."""
+        ratio = min(1.0, self.network.config.long_side / max(picture.shape[:2]))
+        while True:
+            found = self._look(picture, ratio)
+            if found or ratio * max(picture.shape[:2]) < ENLARGED:
+                return found
+            ratio /= 2
+
+    def _look(self, picture: NDArray[np.uint8], ratio: float) -> list[Detection]:
+        """Faces in a picture shrunk by `ratio`, in the pixels of the picture as it is given."""
         config = self.network.config
         height, width = picture.shape[:2]
-        ratio = min(1.0, config.long_side / max(height, width))
         if ratio < 1:
             picture = shrink(picture, (max(1, round(width * ratio)), max(1, round(height * ratio))))
         image = torch.tensor(picture).permute(2, 0, 1)[None].float() / 127.5 - 1

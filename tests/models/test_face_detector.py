@@ -77,6 +77,27 @@ def test_neighbours_that_overlap_too_much_are_dropped(overlap: float, kept: int)
     assert all(face.score == pytest.approx(torch.tensor(3.0).sigmoid().item()) for face in found)
 
 
+def test_what_has_no_face_is_looked_at_again_at_half_the_size() -> None:
+    network = FixedNetwork([-9.0], [(0.0, 0, 10, 10)])
+    detector = EmbeddedFaceDetector(network, "blind")
+    assert detector.detect(np.zeros((300, 640, 3), np.uint8)) == []
+    assert [tuple(seen.shape[2:]) for seen in network.seen] == [(320, 640), (160, 320), (96, 160), (64, 96)]
+    network.seen.clear()
+    assert detector.detect(np.zeros((150, 159, 3), np.uint8)) == [] and len(network.seen) == 1
+
+
+def test_a_face_that_only_the_smaller_picture_shows_is_in_the_pixels_of_the_larger() -> None:
+    class SeesSmall(FixedNetwork):
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            scores, boxes = super().forward(images)
+            return (scores if images.shape[3] == 128 else scores - 99), boxes
+
+    network = SeesSmall([3.0], [(10.0, 20, 40, 60)])
+    (face,) = EmbeddedFaceDetector(network, "small").detect(np.zeros((512, 512, 3), np.uint8))
+    assert face.box == (40, 80, 160, 240)
+    assert len(network.seen) == 3
+
+
 def test_the_most_confident_comes_first_and_the_doubtful_is_left_out() -> None:
     boxes = [(0.0, 0.0, 10.0, 10.0), (20.0, 0.0, 30.0, 10.0), (40.0, 0.0, 50.0, 10.0), (1.0, 0.0, 11.0, 10.0)]
     found = EmbeddedFaceDetector(FixedNetwork([1.0, 4.0, -0.1, 0.5], boxes), "fixed").detect(

@@ -1,4 +1,4 @@
-"""The shipped weights leave nothing of the network's strides in a face: seams between patches, a tile that repeats."""
+"""What the shipped weights are held to: no seams and no tile that repeats in a face, blurred faces found, grey kept."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,10 @@ from torch import Tensor
 
 from models.aligned_face import align, find_faces, to_network
 from models.bundle import load_bundle
+from models.colour_fix import ColourFix
+from models.face_detector import box_overlap
+from models.face_restorer import FaceRestorer, Options
+from models.picture import Picture
 from training.seam_loss import seam_loss
 
 
@@ -35,3 +39,26 @@ def test_a_restored_face_has_neither(side: int) -> None:
     restored = bundle.generator(to_network([face.crop])).restored[:, :, 128:384, 128:384]
     assert seam_loss(restored) < 0.06  # the eighth edition: 0.3
     assert mean_tile(restored) < 2
+
+
+@pytest.mark.parametrize("pixels", [20, 24, 32, 48])
+def test_a_face_of_few_pixels_is_found_however_much_it_was_enlarged(pixels: int) -> None:
+    face = Image.fromarray(astronaut()).crop((110, 20, 340, 250)).resize((pixels, pixels), Image.Resampling.BOX)  # type: ignore[no-untyped-call]
+    detector = load_bundle().analyzer.detector
+    (found,) = detector.detect(np.asarray(face.resize((512, 512))))
+    assert box_overlap(np.array(found.box), np.array([(150, 150, 357, 355)])) > 0.6
+
+
+@torch.inference_mode()
+def test_a_black_and_white_portrait_comes_back_black_and_white() -> None:
+    """The network alone gives it skin and blue eyes."""
+    bundle = load_bundle()
+    grey = np.asarray(Image.fromarray(astronaut()).resize((171, 171)).convert("L").resize((512, 512)).convert("RGB"))  # type: ignore[no-untyped-call]
+    restorer = FaceRestorer(bundle.generator, bundle.analyzer)
+
+    def colour(fix: ColourFix) -> float:
+        crop = restorer.restore(Picture(grey), [], Options(color_fix=fix)).faces[0].crop.astype(float)
+        return float(np.abs(crop - crop.mean(2, keepdims=True)).mean())
+
+    assert colour("none") > 1
+    assert colour("wavelet") < 0.4  # rounding

@@ -1,4 +1,4 @@
-"""The face detector: pictures of one face each, scaled, turned and put together into scenes of up to four faces."""
+"""The face detector: photographs of one face each, scaled, turned and put together into scenes of up to four faces."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ from models.face_detector import (
     cell_centres,
 )
 from models.geometry import transform_points, warp
-from training.components import load_component, save_component
+from training.components import save_component
 from training.degradation import PRESETS, degrade
 from training.face_views import relight
 from training.faces import labelled_pictures
@@ -29,20 +29,12 @@ from training.images import to_image
 from training.stage import Batch, Stage, TrainingConfig
 
 Pixels = NDArray[np.uint8]
-#: A picture of one face and its 68 landmarks.
-Labelled = tuple[Path, NDArray[np.float32]]
 MOST_FACES = 4
-#: Of faces in a scene, px; and of the face in an aligned picture of 512 px, for which degradations are meant.
-LARGE, ALIGNED_FACE = 60.0, 220.0
 
 
 class DetectorConfig(TrainingConfig):
     """`data` is a folder of whole photographs with `landmarks.npz` (and an index.csv that names its `val` files)."""
 
-    extra: tuple[Path, ...] = ()
-    """Further folders of labelled pictures, aligned ones too; each folder gives as many faces as the others."""
-    warm_start: Path | None = None
-    """A folder with the detector of an earlier run to begin with."""
     canvas: int = 320
     smallest: float = 14.0
     largest: float = 240.0
@@ -51,8 +43,8 @@ class DetectorConfig(TrainingConfig):
 class SceneDataset(Dataset[Batch]):
     """Scenes `[3, S, S]` with up to MOST_FACES boxes, NaN where there are fewer."""
 
-    def __init__(self, folders: list[list[Labelled]], config: DetectorConfig) -> None:
-        self.folders, self.config = folders, config
+    def __init__(self, photos: list[tuple[Path, NDArray[np.float32]]], config: DetectorConfig) -> None:
+        self.photos, self.config = photos, config
         self._decoded: dict[Path, Pixels] = {}
 
     def __getitem__(self, number: int) -> Batch:
@@ -68,22 +60,20 @@ class SceneDataset(Dataset[Batch]):
                 area = (column * size // columns, row * size // rows, size // columns, size // rows)
                 boxes[row * columns + column] = self._place(scene, area, rng)
         scene = relight(scene, rng)
-        if rng.random() < 0.5:
-            scene = self._degrade(scene, boxes, rng)
+        if rng.random() < 0.4:
+            scene = degrade(scene, PRESETS["vqfr-v1"], rng, scale=0.5)
         return {"image": to_image(scene), "boxes": torch.from_numpy(boxes)}
 
-    def _picture(self, rng: np.random.Generator) -> tuple[Pixels, NDArray[np.float32]]:
-        """A picture of any folder and its landmarks."""
-        folder = self.folders[rng.integers(len(self.folders))]
-        path, marks = folder[rng.integers(len(folder))]
+    def _photo(self, path: Path) -> Pixels:
         if path not in self._decoded:
             with Image.open(path) as image:
                 self._decoded[path] = np.asarray(image.convert("RGB"))
-        return self._decoded[path], marks
+        return self._decoded[path]
 
     def _background(self, rng: np.random.Generator) -> Pixels:
-        """A faceless corner of some picture, stretched over the scene."""
-        picture, marks = self._picture(rng)
+        """A faceless corner of some photograph, stretched over the scene."""
+        path, marks = self.photos[rng.integers(len(self.photos))]
+        picture = self._photo(path)
         top = max(24, int(marks[:, 1].min() - 0.5 * np.ptp(marks[:, 1])))
         left = max(24, int(marks[:, 0].min() - 0.3 * np.ptp(marks[:, 0])))
         patch = picture[:top] if rng.random() < 0.5 else picture[:, :left]
@@ -92,7 +82,8 @@ class SceneDataset(Dataset[Batch]):
 
     def _distract(self, scene: Pixels, rng: np.random.Generator) -> None:
         """Paint what is no face: clothes, hair, flags, or a part of a face too small to be one, at any size."""
-        picture, marks = self._picture(rng)
+        path, marks = self.photos[rng.integers(len(self.photos))]
+        picture = self._photo(path)
         low, high = marks.min(0), marks.max(0)
         for _ in range(10):
             side = int(np.exp(rng.uniform(np.log(20), np.log(0.7 * min(picture.shape[:2])))))
@@ -109,8 +100,9 @@ class SceneDataset(Dataset[Batch]):
         scene[y : y + size, x : x + size] = pixels
 
     def _place(self, scene: Pixels, area: tuple[int, int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Paint a picture into an area of the scene, its face at a random size and place; gives the face's box."""
-        picture, marks = self._picture(rng)
+        """Paint a photograph into an area of the scene, its face at a random size and place; gives the face's box."""
+        path, marks = self.photos[rng.integers(len(self.photos))]
+        picture = self._photo(path)
         x, y, width, height = area
         largest = min(self.config.largest, 0.8 * min(width, height))
         face = np.exp(rng.uniform(np.log(self.config.smallest), np.log(largest)))
@@ -124,19 +116,11 @@ class SceneDataset(Dataset[Batch]):
         matrix = np.column_stack([linear, centre - linear @ middle])
         painted = warp(picture, matrix, (width, height))
         inside = warp(np.full(picture.shape[:2], 255, np.uint8), matrix, (width, height), fill=0) > 127
-        # a small picture leaves room: its edge is repeated half of the time, else the scene's background shows
+        # a small photograph leaves room: its edge is repeated half of the time, else the scene's background shows
         mask = inside if rng.random() < 0.5 else np.ones_like(inside)
         scene[y : y + height, x : x + width][mask] = painted[mask]
         points = transform_points(matrix, marks) + np.array([x, y])
         return np.concatenate([points.min(0), points.max(0)]).astype(np.float32)
-
-    def _degrade(self, scene: Pixels, boxes: NDArray[np.float32], rng: np.random.Generator) -> Pixels:
-        """Large faces are made as poor as those that the restorer learns from; small ones would be gone."""
-        extent = boxes[:, 2:] - boxes[:, :2]
-        smallest = np.nanmin(np.append(np.sqrt(extent.prod(1)), self.config.largest))
-        if smallest < LARGE:
-            return degrade(scene, PRESETS["vqfr-v1"], rng, scale=0.5)
-        return degrade(scene, PRESETS["vqfr-v2"], rng, scale=smallest / ALIGNED_FACE)
 
 
 class DetectorStage(Stage):
@@ -147,10 +131,8 @@ class DetectorStage(Stage):
     def __init__(self, config: DetectorConfig) -> None:
         self.config = config
         self.network = FaceDetectorNetwork(FaceDetectorConfig())
-        if config.warm_start:
-            load_component(self.network, config.warm_start / "detector.safetensors")
-        self.dataset = SceneDataset([labelled_pictures(folder) for folder in (config.data, *config.extra)], config)
-        self.held_out = SceneDataset([labelled_pictures(config.data, "val")], config)
+        self.dataset = SceneDataset(labelled_pictures(config.data), config)
+        self.held_out = SceneDataset(labelled_pictures(config.data, "val"), config)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         scores, boxes = self.network(batch["image"].to(memory_format=torch.channels_last))
