@@ -25,6 +25,11 @@ RUN if pip show --quiet opencv-python 2>/dev/null; then \
 RUN pip check && pip uninstall --yes pip
 
 FROM ${BASE}
+# Debian packages beside Python's: "gcc libc6-dev" where torch compiles for a GPU.
+ARG PACKAGES
+RUN if [ -n "$PACKAGES" ]; then \
+        apt-get update && apt-get install --yes --no-install-recommends $PACKAGES && rm -r /var/lib/apt/lists/*; \
+    fi
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="HonestFace" \

@@ -49,8 +49,9 @@ class _Batch:
 class CudaGenerator:
     """Takes over a generator with a KL autoencoder and without a reference adapter; one call at a time, one thread.
 
-    `dtype` is that of VAE, UNet and eye tokens; the VRE stays in float32, for rounding would change its choice among
-    close codes. `compiled` needs a C++ compiler (CPU) or Triton (CUDA); kernels are cached in TORCHINDUCTOR_CACHE_DIR.
+    `dtype` is that of VAE and UNet. The VRE stays in float32 (its products in TF32), for coarser rounding would change
+    its choice among close codes, and so does the identity embedder. `compiled` needs a C++ compiler (CPU) or Triton
+    (CUDA); kernels are cached in TORCHINDUCTOR_CACHE_DIR.
     """
 
     def __init__(
@@ -206,7 +207,11 @@ class CudaGenerator:
                 step(batch)
             torch.cuda.synchronize(self.device)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            # without its device and a stream of it, capturing would watch the first GPU
+            with (
+                torch.cuda.device(self.device),
+                torch.cuda.graph(graph, stream=self._stream(), capture_error_mode="thread_local"),
+            ):
                 step(batch)
             setattr(batch, part, graph.replay)
         getattr(batch, part)()

@@ -27,7 +27,7 @@ from models.aligned_face import (
 )
 from models.colour_fix import ColourFix
 from models.errors import NoFaceError, ReferencesError
-from models.face_analyzer import FaceAnalyzer
+from models.face_analyzer import Detection, FaceAnalyzer
 from models.geometry import Pixels, compose, enlargement, invert_affine, warp
 from models.honesty_report import HonestyReport, honesty_report
 from models.paste_back import PastedFace, paste_back
@@ -185,9 +185,24 @@ class FaceRestorer:
         Raises:
             NoFaceError: there is none.
         """
+        return self.align(picture, self.find(picture, options), options)
+
+    def find(self, picture: Picture, options: Options) -> Sequence[Detection]:
+        """What looks like a face, the largest first; nothing where the whole picture is one.
+
+        Raises:
+            NoFaceError: there is none.
+        """
+        return () if options.faces == "aligned" else find_faces(self.analyzer, picture.pixels)
+
+    def align(self, picture: Picture, detections: Sequence[Detection], options: Options) -> Prepared:
+        """The faces that the options ask for among the found ones, aligned.
+
+        Raises:
+            NoFaceError: there is none after all.
+        """
         if options.faces == "aligned":
             return Prepared(picture, (whole_picture(self.analyzer, picture.pixels),))
-        detections = find_faces(self.analyzer, picture.pixels)
         if options.faces == "largest":
             return Prepared(picture, (align_largest(self.analyzer, picture.pixels, detections),))
         return Prepared(picture, tuple(align(self.analyzer, picture.pixels, detections)))

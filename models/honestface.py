@@ -178,7 +178,8 @@ class HonestFace(nn.Module):
         # The UNet and the adapter may be of a lower precision than the rest (`models.precision`).
         prediction = self.unet(
             sample.to(self.unet.dtype),
-            self.diffusion.config.timestep,
+            # On its device already: diffusers would copy a number there, which waits and cannot be part of a graph.
+            torch.full((), self.diffusion.config.timestep, device=sample.device),
             prompt.to(self.unet.dtype),
             down_block_additional_residuals=skips,
             mid_block_additional_residual=middle,

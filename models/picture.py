@@ -1,6 +1,7 @@
 """Reading pictures that strangers send, and writing them back: bytes in, sRGB pixels out, and the other way round."""
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -25,6 +26,8 @@ from models.geometry import Pixels, bands, enlargement, warp
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
+#: Pixels a side that a format can hold.
+LONGEST_SIDE: dict[OutputFormat, int] = {"png": 2**31 - 1, "jpeg": 65_535, "webp": 16_383}
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,14 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+#: A progressive JPEG has some ten scans, and each costs a pass over the whole picture.
+_MOST_SCANS = 100
+#: A marker of a JPEG: what follows 0xff elsewhere is 0 in the scans' data, a restart, or padding.
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+_START_OF_SCAN, _END_OF_IMAGE, _WITHOUT_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
+#: TIFF's tags, and the largest tile of a small picture in pixels: a tile is decoded whole.
+_BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH = 258, 262, 322, 323
+_SMALL_TILE = 1024 * 1024
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
@@ -144,6 +155,13 @@ def check_enlarged(width: int, height: int, factor: int, limits: PictureLimits |
         )
 
 
+def check_side(format: OutputFormat, side: int) -> None:
+    """Raises PictureTooLargeError where a format cannot hold a picture of so many pixels a side."""
+    longest = LONGEST_SIDE[format]
+    if side > longest:
+        raise PictureTooLargeError(f"a {format} file holds at most {longest} pixels a side, this one would have {side}")
+
+
 def decode(data: bytes, limits: PictureLimits | None = None) -> Picture:
     """Reads a JPEG, PNG, WebP, TIFF, BMP, AVIF or GIF (its first frame).
 
@@ -158,7 +176,12 @@ def decode(data: bytes, limits: PictureLimits | None = None) -> Picture:
         image.load()
     except Exception as error:
         raise PictureError(f"the {kind.label} file is truncated or damaged: its pixels cannot be decoded") from error
-    return _to_picture(image, kind)
+    try:
+        return _to_picture(image, kind)
+    except (PictureError, MemoryError):
+        raise
+    except Exception as error:
+        raise PictureError(f"the {kind.label} file is damaged: its pixels mean nothing") from error
 
 
 def _open(data: bytes, limits: PictureLimits) -> tuple[_Format, ImageFile.ImageFile]:
@@ -180,7 +203,38 @@ def _open(data: bytes, limits: PictureLimits) -> tuple[_Format, ImageFile.ImageF
             f"the picture has {width}x{height} pixels ({width * height / 1e6:.1f} megapixels): "
             f"at most {limits.pixels / 1e6:g} megapixels are accepted"
         )
+    _check_effort(data, image, kind)
     return kind, image
+
+
+def _check_effort(data: bytes, image: ImageFile.ImageFile, kind: _Format) -> None:
+    """Raises PictureError where decoding would take far more time or memory than the picture's size tells."""
+    if kind.name == "jpeg" and _scans(data) > _MOST_SCANS:
+        raise PictureError(f"the JPEG file has more than {_MOST_SCANS} scans")
+    if kind.name == "tiff":
+        width, height = (_number(image, tag, 0) for tag in (_TILE_WIDTH, _TILE_LENGTH))
+        if width * height > max(4 * image.width * image.height, _SMALL_TILE):
+            raise PictureError("the TIFF file is damaged: its tiles are far larger than the picture")
+
+
+def _scans(data: bytes) -> int:
+    """How many scans a JPEG has up to its end, at most one more than are accepted."""
+    scans, place = 0, 0
+    while scans <= _MOST_SCANS and (marker := _MARKER.search(data, place)):
+        code, place = marker[1][0], marker.end()
+        if code == _END_OF_IMAGE:
+            break
+        if code not in _WITHOUT_LENGTH:
+            place += int.from_bytes(data[place : place + 2], "big")
+        scans += code == _START_OF_SCAN
+    return scans
+
+
+def _number(image: Image.Image, tag: int, default: int) -> int:
+    """A TIFF's tag where it is a number, or the first of several; else the default."""
+    value = getattr(image, "tag_v2", {}).get(tag, default)
+    value = value[0] if isinstance(value, tuple) and value else value
+    return value if isinstance(value, int) else default
 
 
 def encode(pixels: Pixels, alpha: Pixels | None, format: OutputFormat, quality: int = 95) -> bytes:
@@ -189,6 +243,7 @@ def encode(pixels: Pixels, alpha: Pixels | None, format: OutputFormat, quality: 
     `quality` 1..100 is for jpeg and webp; png is lossless at compression level 1 (three times as fast as 6).
     """
     height, width = pixels.shape[:2]
+    check_side(format, max(width, height))
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if alpha is not None:
         mask = Image.fromarray(np.ascontiguousarray(alpha))
@@ -196,9 +251,6 @@ def encode(pixels: Pixels, alpha: Pixels | None, format: OutputFormat, quality: 
             image = Image.composite(image, Image.new("RGB", image.size, (255, 255, 255)), mask)
         else:
             image.putalpha(mask)
-    longest = {"png": 2**31 - 1, "jpeg": 65_535, "webp": 16_383}[format]
-    if max(width, height) > longest:
-        raise PictureError(f"a {format} file holds at most {longest} pixels a side, the picture has {width}x{height}")
     out = io.BytesIO()
     if format == "png":
         image.save(out, "PNG", compress_level=1)
@@ -254,7 +306,10 @@ def _to_8_bit(image: Image.Image, kind: _Format) -> Image.Image:
         values = np.asarray(image)
         if image.mode == "F" or int(values.min()) < 0 or int(values.max()) > 65_535:
             raise PictureError(f"the {kind.label} file has 32-bit pixels with an undefined white: save it with 16")
-        return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+        white = 2 ** min(_number(image, _BITS, 16), 16) - 1 if kind.name == "tiff" else 65_535
+        grey = ((values.astype(np.uint32) * 255 + white // 2) // white).clip(0, 255).astype(np.uint8)
+        # Pillow turns a TIFF whose 0 is white round where it has 8 bits, and not where it has more.
+        return Image.fromarray(255 - grey if _number(image, _PHOTOMETRIC, 1) == 0 else grey)
     if image.mode == "LAB":
         raise PictureError(f"the {kind.label} file holds CIELAB colours: save it as RGB")
     return image
@@ -270,8 +325,8 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return image.convert("L" if image.mode == "1" else "RGB"), None
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    if profile:
+def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
+    if isinstance(profile, bytes) and profile:  # a TIFF's tag may be anything
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if not ImageCms.getProfileDescription(source).startswith("sRGB"):

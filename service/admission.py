@@ -47,9 +47,10 @@ class Throughput:
 
 @dataclass
 class Ticket:
-    """A request that was let in; it counts for `faces`, one until they are known."""
+    """A request that was let in; it counts for `faces`, one until they are known, and for the bytes it has sent."""
 
     faces: int = 1
+    received: int = 0
     finished: bool = False
 
 
@@ -60,11 +61,13 @@ class Admission:
         self,
         max_requests: int,
         max_faces: int,
+        upload_bytes: int,
         drain_s: float,
         refused: Callable[[str], None] = lambda reason: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_requests, self._max_faces, self._drain_s = max_requests, max_faces, drain_s
+        self._upload_bytes = upload_bytes
         self._refused, self._clock = refused, clock
         self._tickets: list[Ticket] = []
         self.throughput = Throughput(clock)
@@ -101,6 +104,17 @@ class Admission:
             self._tickets = [other for other in self._tickets if other is not ticket]
             if ticket.finished:
                 self.throughput.done(ticket.faces)
+
+    def receive(self, ticket: Ticket, count: int) -> None:
+        """Counts bytes of an upload, which stay in memory until the request is answered.
+
+        Raises:
+            Problem: all uploads together are over the bound (429); one that is alone is let in.
+        """
+        ticket.received += count
+        together = sum(each.received for each in self._tickets)
+        if together > max(self._upload_bytes, ticket.received):
+            raise self.overloaded("uploads", "the uploads in work fill the memory that is meant for them")
 
     def overloaded(self, reason: str, detail: str) -> Problem:
         """The refusal to raise when a queue is full."""

@@ -63,20 +63,22 @@ class _Calls:
     def _put(self, name: str, references: Sequence[Source]) -> tuple[str, str, dict[str, Any]]:
         return "PUT", _set(name), {"files": [("references", _file(each)) for each in references]}
 
-    def _pause(self, response: httpx.Response, attempt: int) -> float | None:
+    def _pause(self, response: httpx.Response | httpx.ConnectError, attempt: int) -> float | None:
         """How long to wait before asking again; None when the answer stands."""
         if attempt >= self._retries:
             return None
+        if isinstance(response, httpx.ConnectError):  # while it starts again nobody listens
+            return _LOST_PAUSE * 2.0**attempt
         if response.status_code in (429, 503) and "retry-after" in response.headers:
-            return min(float(response.headers["retry-after"]), _LONGEST_PAUSE)
+            return min(_seconds(response.headers["retry-after"]), _LONGEST_PAUSE)
         # No problem of the service's own: something before it has lost the process that worked on this. Whatever was
         # asked may be asked again.
         return _LOST_PAUSE if response.status_code >= 500 and not _is_problem(response) else None
 
 
 class Client(_Calls):
-    """Asks the service at `url`; waits and asks again up to `retries` times when it is busy (429, 503) or one of its
-    processes was lost."""
+    """Asks the service at `url`; waits and asks again up to `retries` times when it is busy (429, 503), cannot be
+    reached, or one of its processes was lost."""
 
     def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 60.0, retries: int = 3) -> None:
         super().__init__(url, api_key, timeout, retries)
@@ -118,10 +120,14 @@ class Client(_Calls):
     def _send(self, method: str, path: str, how: dict[str, Any]) -> httpx.Response:
         attempt = 0
         while True:
-            response = self._http.request(method, path, **how)
-            pause = self._pause(response, attempt)
+            answer: httpx.Response | httpx.ConnectError
+            try:
+                answer = self._http.request(method, path, **how)
+            except httpx.ConnectError as error:
+                answer = error
+            pause = self._pause(answer, attempt)
             if pause is None:
-                return _checked(response)
+                return _checked(answer)
             time.sleep(pause)
             attempt += 1
 
@@ -167,10 +173,14 @@ class AsyncClient(_Calls):
     async def _send(self, method: str, path: str, how: dict[str, Any]) -> httpx.Response:
         attempt = 0
         while True:
-            response = await self._http.request(method, path, **how)
-            pause = self._pause(response, attempt)
+            answer: httpx.Response | httpx.ConnectError
+            try:
+                answer = await self._http.request(method, path, **how)
+            except httpx.ConnectError as error:
+                answer = error
+            pause = self._pause(answer, attempt)
             if pause is None:
-                return _checked(response)
+                return _checked(answer)
             await asyncio.sleep(pause)
             attempt += 1
 
@@ -184,7 +194,14 @@ def _set(name: str) -> str:
     return f"/reference-sets/{quote(name, safe='')}"
 
 
-def _checked(response: httpx.Response) -> httpx.Response:
+def _seconds(retry_after: str) -> float:
+    """The header's seconds; a proxy may write a date, for which a second is waited."""
+    return float(retry_after) if retry_after.isdecimal() else _LOST_PAUSE
+
+
+def _checked(response: httpx.Response | httpx.ConnectError) -> httpx.Response:
+    if isinstance(response, httpx.ConnectError):
+        raise response
     if response.is_success:
         return response
     raise ServiceError(

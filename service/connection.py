@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -60,11 +60,14 @@ class Upload:
         self.complete = not message.get("more_body", False)
         return bytes(message.get("body", b""))
 
-    async def read_form(self, limits: FormLimits, deadline: float, idle_s: float) -> Form:
-        """Reads the body as a form.
+    async def read_form(
+        self, limits: FormLimits, deadline: float, idle_s: float, receive: Callable[[int], None]
+    ) -> Form:
+        """Reads the body as a form; `receive` is told of each chunk's bytes.
 
         Raises:
-            Problem: see service.form; also when the upload pauses for `idle_s` or lasts until the deadline.
+            Problem: see service.form; also when the upload pauses for `idle_s` or lasts until the deadline, and what
+                `receive` raises.
         """
 
         async def chunks() -> AsyncIterator[bytes]:
@@ -75,6 +78,7 @@ class Upload:
                 except TimeoutError:
                     raise Problem(UPLOAD_TIMEOUT, "the upload stalled or lasted until the request's deadline") from None
                 if chunk:
+                    receive(len(chunk))
                     yield chunk
 
         headers = self._request.headers

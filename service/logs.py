@@ -33,6 +33,9 @@ def configure(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Its start and stop lines repeat ours, its access lines carry query strings.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # At debug level they tell what is in files, such as a TIFF's description, and in forms.
+    for name in ("PIL", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def event(name: str, level: int = logging.INFO, **fields: object) -> None:

@@ -44,11 +44,14 @@ class LruStore(Generic[Key, Value]):
         return value
 
     def put(self, key: Key, value: Value) -> bool:
-        """Stores a value, at the cost of the least recently used ones; False if it alone is over the bound."""
-        self.remove(key)
+        """Stores a value, at the cost of the least recently used ones.
+
+        If it alone is over the bound, False, and what was stored before stays.
+        """
         size = self._size_of(value)
         if size > self._max_bytes:
             return False
+        self.remove(key)
         self._entries[key] = (value, size, self._clock() + self._ttl_s)
         self._bytes += size
         self._expire()

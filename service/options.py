@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from models.picture import LONGEST_SIDE
 from service.form import Form
 from service.problems import INVALID_OPTION, NOT_ACCEPTABLE, Problem
 
@@ -105,8 +106,9 @@ def _quality(parameters: list[str]) -> float:
     return 1.0
 
 
-def picture_format(options: RestoreOptions, wanted: Wanted, uploaded: str) -> PictureFormat:
-    """The format to answer in: the option, else the Accept header's, else the upload's own, else png."""
+def picture_format(options: RestoreOptions, wanted: Wanted, uploaded: str, side: int) -> PictureFormat:
+    """The format to answer in: the option, else the Accept header's, else the upload's own if it holds a picture of
+    `side` pixels a side, else png."""
     if options.format or wanted.format:
         return options.format or wanted.format or "png"
-    return next((name for name in get_args(PictureFormat) if name == uploaded), "png")
+    return next((name for name in get_args(PictureFormat) if name == uploaded and side <= LONGEST_SIDE[name]), "png")

@@ -54,7 +54,8 @@ class Worker:
         self._targets, self._attempts = targets, attempts
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        entries = map(Entry, batch["photo"].tolist(), batch["inside"].tolist())
+        photos, insides = ([os.fsdecode(name) for name in batch[column].tolist()] for column in ("photo", "inside"))
+        entries = map(Entry, photos, insides)
         return {"result": [self._restore(entry).line() for entry in entries]}
 
     def _restore(self, entry: Entry) -> Result:
@@ -108,7 +109,8 @@ def _results(
     # Each worker gets about a hundred tasks: few enough for Ray, and at the end none waits long for another.
     size = min(max(len(plan) // (100 * workers), 1), _LARGEST_TASK)
     tasks = [
-        pyarrow.table({"photo": [entry.photo for entry in part], "inside": [entry.inside for entry in part]})
+        # as bytes, for a name need not be UTF-8
+        pyarrow.table({"photo": [os.fsencode(e.photo) for e in part], "inside": [os.fsencode(e.inside) for e in part]})
         for part in (plan[start : start + size] for start in range(0, len(plan), size))
     ]
     restored = from_arrow(tasks).map_batches(

@@ -11,11 +11,11 @@ from models.errors import GeometryError, HonestFaceError, NoFaceError, PictureEr
 from models.face_restorer import FaceJob, Options, Prepared
 from models.geometry import Pixels
 from models.picture import (
-    Picture,
     PictureLimits,
     PictureTooLargeError,
     UnknownFormatError,
     check_enlarged,
+    check_side,
     decode,
     encode,
     read_header,
@@ -27,7 +27,7 @@ from service.answer import Answer, answer
 from service.batcher import Batcher, DeadlinePassed, DeviceLost, Done, QueueFull
 from service.engine import Engine, use_threads
 from service.metrics import Metrics
-from service.options import PictureFormat, RestoreOptions, Wanted, picture_format
+from service.options import RestoreOptions, Wanted, picture_format
 from service.problems import Problem
 from service.reference_sets import ReferenceStore
 from service.request_scope import RequestContext
@@ -51,6 +51,7 @@ class RestorationPipeline:
     ) -> None:
         self._settings, self._admission, self._references = settings, admission, references
         self._limits = PictureLimits(settings.max_file_bytes, settings.max_pixels)
+        self._most_faces = min(settings.max_faces, settings.queue_faces)
         self._pixels = PixelBudget(int(settings.memory_megapixels * 1e6))
         # References wait undecoded for their turn: of all that are in work, only so many are in memory as pixels.
         self._references_at_once = asyncio.Semaphore(settings.cpu_workers)
@@ -130,19 +131,22 @@ class RestorationPipeline:
         with _told_apart():
             header = await self._on_cpu(context, "decode", lambda: read_header(image, self._limits))
             check_enlarged(header.width, header.height, options.upscale, self._limits)
+        side = max(header.width, header.height) * options.upscale
+        format = picture_format(options, wanted, header.format, side)
+        try:
+            check_side(format, side)
+        except PictureError as error:
+            raise Problem(problems.INVALID_OPTION, str(error)) from error
         async with self._pixels.hold(header.width * header.height * options.upscale**2):
             prepared, analysed = await _both(self._prepare(context, image, chosen), self.analyse(context, references))
-            if len(prepared.faces) > self._settings.max_faces:
-                found, most = len(prepared.faces), self._settings.max_faces
-                raise Problem(problems.TOO_MANY_FACES, f"{found} faces were found, at most {most} are restored at once")
+            self._check_faces(len(prepared.faces), self._most_faces)
             ticket.faces = len(prepared.faces)
             jobs = restorer.jobs(prepared, analysed, chosen)
             crops = await self._generate(context, jobs, deadline)
-            format = picture_format(options, wanted, header.format)
 
             def finish() -> Answer:
                 restoration = restorer.finish(prepared, jobs, crops, chosen)
-                picture = _encode(restoration.picture, format, options.quality)
+                picture = encode(restoration.picture.pixels, restoration.picture.alpha, format, options.quality)
                 return answer(picture, format, restoration, chosen.diagnostics, wanted.body, context.id, engine.model)
 
             return await self._on_cpu(context, "encode", finish)
@@ -151,7 +155,17 @@ class RestorationPipeline:
         restorer = self.ready_engine.restorer
         with _told_apart():
             picture = await self._on_cpu(context, "decode", lambda: decode(image, self._limits))
-            return await self._on_cpu(context, "align", lambda: restorer.prepare(picture, options))
+            found = await self._on_cpu(context, "align", lambda: restorer.find(picture, options))
+            # Aligning leaves out what only looks like a face; far more than may be are not worth the time it takes.
+            if options.faces == "all":
+                self._check_faces(len(found), 2 * self._most_faces)
+            return await self._on_cpu(context, "align", lambda: restorer.align(picture, found, options))
+
+    def _check_faces(self, found: int, most: int) -> None:
+        if found > most:
+            raise Problem(
+                problems.TOO_MANY_FACES, f"{found} faces were found, at most {self._most_faces} are restored at once"
+            )
 
     async def analyse(self, context: RequestContext, references: Sequence[bytes | Reference]) -> list[Reference]:
         return await _together(*(self._reference(context, index, each) for index, each in enumerate(references)))
@@ -201,13 +215,6 @@ class RestorationPipeline:
         context.spend("queue", started - submitted)
         context.spend(stage, ended - started)
         return result
-
-
-def _encode(picture: Picture, format: PictureFormat, quality: int) -> bytes:
-    try:
-        return encode(picture.pixels, picture.alpha, format, quality)
-    except PictureError as error:
-        raise Problem(problems.INVALID_OPTION, str(error)) from error
 
 
 async def _both(one: Awaitable[T], other: Awaitable[U]) -> tuple[T, U]:

@@ -39,7 +39,8 @@ class Result:
     warnings: tuple[str, ...] = ()
 
     def line(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False)
+        # In ASCII: names in an old archive may hold bytes that are not UTF-8, which only an escape brings back.
+        return json.dumps(asdict(self))
 
 
 def plan_folder(folder: Path, targets: Targets) -> list[Entry]:
@@ -74,9 +75,11 @@ def plan_list(listing: Path, targets: Targets) -> list[Entry]:
         PictureError: the list cannot be read or is empty, or two pictures would be written to the same file.
     """
     try:
-        lines = listing.read_text("utf-8").splitlines()
+        lines = listing.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise PictureError(f"{listing}: the list cannot be read: {error}") from error
+    if any("\0" in line for line in lines):
+        raise PictureError(f"{listing}: it has names ended by zero bytes; write one a line")
     base = os.path.abspath(listing.parent)
     plan = {}
     for line in filter(None, (line.strip() for line in lines)):
@@ -101,13 +104,26 @@ def _without_clashes(plan: list[Entry], targets: Targets) -> list[Entry]:
     return plan
 
 
+def check_overwritten(plan: Iterable[Entry], targets: Targets, references: Iterable[Path]) -> None:
+    """Raises PictureError where a picture's target is a picture of the plan, or a reference."""
+    inputs = {os.path.realpath(entry.photo) for entry in plan} | {os.path.realpath(path) for path in references}
+    folders = [os.path.realpath(path) for path in targets.given]
+    reachable = [path for path in inputs if any(path.startswith(folder + os.sep) for folder in folders)]
+    if not reachable:  # as in nearly every run; a million pictures have three million targets
+        return
+    for entry in plan:
+        for path in targets.below(entry.inside).given:
+            if os.path.realpath(path) in inputs:
+                raise PictureError(f"{path} would overwrite an input: name another folder")
+
+
 def restore_each(files: FileRestorer, targets: Targets, plan: Iterable[Entry]) -> Iterator[Result]:
     """Restores pictures in their order, in this process; what fails is told in its result and stops nothing."""
     for entry in plan:
         photo, own, started = Path(entry.photo), targets.below(entry.inside), time.perf_counter()
         try:
             done = files.restore(photo, read_picture(photo, files.options.upscale), own)
-        except (HonestFaceError, OSError, MemoryError, RuntimeError) as error:
+        except Exception as error:  # whatever a picture brings about, the others are still to be restored
             yield Result(entry.photo, str(own.output), "failed", error=one_line(photo, error))
         else:
             seconds = round(time.perf_counter() - started, 3)

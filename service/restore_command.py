@@ -68,7 +68,7 @@ def restore(
     """
     from models.errors import HonestFaceError
     from models.face_restorer import Options
-    from service.restore_archive import plan_folder, plan_list, restore_archive, restore_each
+    from service.restore_archive import check_overwritten, plan_folder, plan_list, restore_archive, restore_each
     from service.restore_files import FileRestorer, Targets, is_archive, one_line, read_picture
 
     targets = Targets(output, report, compare)
@@ -80,6 +80,7 @@ def restore(
     options = Options(faces, strength, color_fix, seed, "full" if report else "summary", upscale)
     # All that can be wrong with the files is found before the seconds that loading takes.
     plan = (plan_folder if photo.is_dir() else plan_list)(photo, targets) if archive else []
+    check_overwritten(plan, targets, reference or [])
     picture = None if archive else read_picture(photo, upscale)
     pictures = [read_picture(path) for path in reference or []]
     names = [str(path) for path in reference or []]
@@ -98,7 +99,7 @@ def restore(
         raise typer.Exit(1 if restore_archive(plan, targets, partial(restore_each, files, targets), manifest) else 0)
     try:
         done = files.restore(photo, picture, targets)
-    except OSError as error:
+    except (OSError, MemoryError, RuntimeError) as error:  # the last two where memory does not suffice
         raise HonestFaceError(one_line(photo, error)) from error
     for warning in done.warnings:
         typer.echo(f"warning: {warning}", err=True)

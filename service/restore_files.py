@@ -11,7 +11,7 @@ import numpy as np
 
 from models.errors import HonestFaceError, PictureError
 from models.face_restorer import FaceRestorer, Options, Restoration
-from models.picture import OutputFormat, Picture, PictureLimits, check_enlarged, decode, encode
+from models.picture import OutputFormat, Picture, PictureLimits, check_enlarged, check_side, decode, encode
 from models.references import Reference
 
 READ_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"})
@@ -91,6 +91,7 @@ class FileRestorer:
         """
         started = time.perf_counter()
         try:
+            self._check_sides(picture, targets)
             restoration = self.restorer.restore(picture, self.references, self.options)
         except HonestFaceError as error:
             raise type(error)(f"{photo}: {error}") from error
@@ -104,6 +105,13 @@ class FileRestorer:
         write_picture(targets.output, restoration.picture)
         seconds = time.perf_counter() - started
         return Done(len(restoration.faces), seconds, self._warnings(photo, restoration))
+
+    def _check_sides(self, picture: Picture, targets: Targets) -> None:
+        """Raises PictureTooLargeError where a target's format cannot hold what would be written."""
+        width, height = picture.width * self.options.upscale, picture.height * self.options.upscale
+        check_side(WRITTEN[targets.output.suffix.lower()], max(width, height))
+        if targets.compare:
+            check_side(WRITTEN[targets.compare.suffix.lower()], max(2 * width + _gap(width), height))
 
     def _document(self, photo: Path, output: Path, restoration: Restoration) -> dict[str, object]:
         return {
@@ -171,6 +179,10 @@ def one_line(photo: Path, error: BaseException) -> str:
     return f"{photo}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
+def _gap(width: int) -> int:
+    return max(4, width // 100)
+
+
 def _side_by_side(before: Picture, after: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    gap = np.full((before.height, max(4, before.width // 100), 3), 255, np.uint8)
+    gap = np.full((before.height, _gap(before.width), 3), 255, np.uint8)
     return np.hstack([before.pixels, gap, after.pixels])

@@ -34,14 +34,16 @@ def serve(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
     from service.engine import engine_of
-    from service.server import run
-    from service.settings import Settings
+    from service.server import exit_soon, run
+    from service.settings import read_settings
 
     given = {"host": host, "port": port, "bundle": bundle, "device": device, "precision": precision}
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    settings = read_settings({name: value for name, value in given.items() if value is not None})
     if replicas is not None:
         raise typer.Exit(_run_on_ray(settings, replicas))
-    raise typer.Exit(run(settings, lambda: engine_of(settings)))
+    code = run(settings, lambda: engine_of(settings))
+    exit_soon(code)
+    raise typer.Exit(code)
 
 
 def _run_on_ray(settings: "Settings", replicas: str) -> int:

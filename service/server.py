@@ -18,6 +18,7 @@ from service.state import LAST_SECONDS, Service
 
 # glibc's malloc.h: how much free memory at an arena's end goes back to the kernel, what is taken from it and given back
 # each time, and how many arenas threads allocate from.
+_EXIT_S = 5.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
@@ -95,8 +96,12 @@ def run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
         return 0
     if isinstance(service.death, HonestFaceError):
         raise service.death
-    # A lost device may keep its thread in a call that never returns; the exit must not wait for it.
-    failsafe = threading.Timer(5.0, os._exit, (1,))
+    return 1
+
+
+def exit_soon(code: int) -> None:
+    """Ends the process within seconds: a lost device, or a picture that takes minutes to decode, keeps a thread in a
+    call that an ordinary exit waits for."""
+    failsafe = threading.Timer(_EXIT_S, os._exit, (code,))
     failsafe.daemon = True
     failsafe.start()
-    return 1

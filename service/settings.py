@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from models.errors import HonestFaceError
 
 MEGABYTE = 1_000_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -48,6 +50,9 @@ class Settings(BaseSettings):
     batch_wait_ms: float = Field(3.0, ge=0, description="How long the first face of a batch waits for others.")
     queue_faces: int = Field(64, ge=1, description="Faces waiting for the device; more answer 429.")
     max_requests: int = Field(64, ge=1, description="Requests in work at once, uploads included; more answer 429.")
+    upload_bytes: int = Field(
+        512 * MEGABYTE, ge=1, description="Uploads of all requests in work together; more answer 429."
+    )
     memory_megapixels: float = Field(
         256.0, gt=0, description="Decoded pixels in work at once; further pictures wait before they are decoded."
     )
@@ -100,3 +105,19 @@ class Settings(BaseSettings):
     @property
     def max_pixels(self) -> int:
         return int(self.max_megapixels * 1e6)
+
+
+def read_settings(given: dict[str, object]) -> Settings:
+    """Settings from what is given, the environment and secrets.
+
+    Raises:
+        HonestFaceError: values that will not do, in one line that does not repeat them: one may be a secret.
+    """
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        wrong = (
+            f"HONESTFACE_{'_'.join(str(part) for part in each['loc']).upper()}: {each['msg']}"
+            for each in error.errors()
+        )
+        raise HonestFaceError("; ".join(wrong)) from None

@@ -32,6 +32,7 @@ class Service:
         self.admission = Admission(
             settings.max_requests,
             settings.queue_faces,
+            settings.upload_bytes,
             settings.drain_s,
             refused=lambda reason: self.metrics.rejections.labels(reason).inc(),
         )

@@ -1,6 +1,7 @@
 """PUT, GET and DELETE /reference-sets/{id}: the references of an album or a video, uploaded once."""
 
 import time
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
@@ -60,8 +61,9 @@ async def put(request: Request, id: SetId) -> ReferenceSetDocument:
         limits = FormLimits(
             settings.max_file_bytes, settings.max_request_bytes, {"references": settings.max_references}, frozenset()
         )
-        with service.admission.admit(deadline):
-            form = await upload.read_form(limits, deadline, settings.upload_idle_s)
+        with service.admission.admit(deadline) as ticket:
+            receive = partial(service.admission.receive, ticket)
+            form = await upload.read_form(limits, deadline, settings.upload_idle_s, receive)
             files = form.files.get("references", [])
             if not files:
                 raise Problem(INVALID_REQUEST, "the form has no file 'references'")

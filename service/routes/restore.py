@@ -1,6 +1,7 @@
 """POST /restore."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
@@ -39,7 +40,8 @@ async def restore(request: Request) -> Response:
         deadline = deadline_of(request, settings.timeout_s)
         service.pipeline.check_ready()
         with service.admission.admit(deadline) as ticket:
-            form = await upload.read_form(_limits(settings), deadline, settings.upload_idle_s)
+            receive = partial(service.admission.receive, ticket)
+            form = await upload.read_form(_limits(settings), deadline, settings.upload_idle_s, receive)
             options = read_options(form)
             image, references = _image(form), await _references(form, options, service, owner)
             work = service.pipeline.restore(context, ticket, image, references, options, wanted, deadline)

@@ -32,7 +32,7 @@ def test_throughput_follows_the_pace_of_busy_time() -> None:
 
 def test_admission_counts_faces_and_refuses_a_wait_past_the_deadline() -> None:
     clock, refused = Clock(), []
-    admission = Admission(10, 100, 5, refused.append, clock)
+    admission = Admission(10, 100, 10**6, 5, refused.append, clock)
     admission.throughput.assume(2.0)
     with admission.admit(clock.now + 1) as ticket:
         ticket.faces = 5
@@ -48,7 +48,7 @@ def test_admission_counts_faces_and_refuses_a_wait_past_the_deadline() -> None:
 
 def test_admission_bounds_requests_and_faces() -> None:
     refused: list[str] = []
-    admission = Admission(2, 7, 5, refused.append)
+    admission = Admission(2, 7, 10**6, 5, refused.append)
     with admission.admit(float("inf")) as ticket:
         ticket.faces = 7
         with pytest.raises(Problem), admission.admit(float("inf")):
@@ -65,7 +65,7 @@ def test_admission_bounds_requests_and_faces() -> None:
 
 def test_only_finished_work_sets_the_pace() -> None:
     clock = Clock()
-    admission = Admission(2, 7, 5, clock=clock)
+    admission = Admission(2, 7, 10**6, 5, clock=clock)
     admission.throughput.assume(1.0)
     with pytest.raises(ValueError), admission.admit(float("inf")):
         clock.now += 5
@@ -120,3 +120,19 @@ async def _budget_is_fair() -> None:
 
 def test_a_large_picture_is_not_starved_by_small_ones() -> None:
     asyncio.run(_budget_is_fair())
+
+
+def test_uploads_are_bounded_together_and_one_alone_is_let_in() -> None:
+    refused: list[str] = []
+    admission = Admission(9, 9, 100, 5, refused.append)
+    with admission.admit(float("inf")) as first:
+        admission.receive(first, 150)
+        with admission.admit(float("inf")) as second:
+            with pytest.raises(Problem) as caught:
+                admission.receive(second, 1)
+            assert caught.value.kind is OVERLOADED
+    with admission.admit(float("inf")) as third:
+        admission.receive(third, 60)
+        with admission.admit(float("inf")) as fourth:
+            admission.receive(fourth, 40)
+    assert refused == ["uploads"]

@@ -94,3 +94,48 @@ def test_the_asynchronous_client(toy: Running) -> None:
 
     first, second = asyncio.run(ask())
     assert first.picture == second.picture
+
+
+def test_waits_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("service.client.time.sleep", pauses.append)
+
+    def refuse_twice(request: httpx.Request) -> httpx.Response:
+        if len(pauses) < 2:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, json={"models": []})
+
+    with Client("http://service") as client:
+        client._http = httpx.Client(base_url="http://service", transport=httpx.MockTransport(refuse_twice))
+        assert client.models() == [] and pauses == [1.0, 2.0]
+    with Client("http://127.0.0.1:1", retries=1) as client, pytest.raises(httpx.ConnectError):
+        client.models()
+    assert pauses == [1.0, 2.0, 1.0]
+
+
+def test_the_asynchronous_client_asks_again_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.client._LOST_PAUSE", 0.001)
+    asked: list[str] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        raise httpx.ConnectError("refused")
+
+    async def ask() -> None:
+        async with AsyncClient("http://service", retries=2) as client:
+            client._http = httpx.AsyncClient(base_url="http://service", transport=httpx.MockTransport(refuse))
+            await client.models()
+
+    with pytest.raises(httpx.ConnectError):
+        asyncio.run(ask())
+    assert asked == ["/models"] * 3
+
+
+def test_a_proxys_date_is_no_number_of_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("service.client.time.sleep", pauses.append)
+    busy = httpx.Response(503, headers={"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"})
+    with Client("http://service", retries=1) as client, pytest.raises(ServiceError, match="503"):
+        client._http = httpx.Client(base_url="http://service", transport=httpx.MockTransport(lambda _: busy))
+        client.models()
+    assert pauses == [1.0]

@@ -5,7 +5,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from PIL import Image
 
+from models.picture import decode
 from service.logs import configure, event, logger
 from tests.service.running import ANNA_PHOTO, Steerable, running, toy_engine
 
@@ -52,3 +54,11 @@ def test_logs_tell_what_happened_and_nothing_of_whom(lines: io.StringIO) -> None
     assert restored["device_s"] >= 0
     assert any("broken" in entry.get("traceback", "") and entry["request_id"] == "bad-one" for entry in entries)
     assert {entry["route"] for entry in requests} >= {"/restore", "/reference-sets/{id}", "other"}
+
+
+def test_what_a_file_tells_of_itself_is_not_logged(lines: io.StringIO) -> None:
+    """Pillow's reader of TIFF logs every tag at debug level."""
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "TIFF", description="Grandmother Elsa")
+    decode(out.getvalue())
+    assert "Elsa" not in lines.getvalue()

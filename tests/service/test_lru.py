@@ -69,3 +69,10 @@ def test_the_bound_and_the_sum_always_hold(steps: list[tuple[str, int, int]]) ->
             clock.now += size
         assert 0 <= store.bytes <= 20
         assert store.bytes == sum(len(store.get(each) or b"") for each in range(6))
+
+
+def test_what_does_not_fit_leaves_the_old_value() -> None:
+    store: LruStore[str, bytes] = LruStore(10, 60, len)
+    store.put("a", b"123")
+    assert not store.put("a", b"x" * 11)
+    assert store.get("a") == b"123" and store.bytes == 3

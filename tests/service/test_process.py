@@ -17,11 +17,13 @@ from tests.service.running import ANNA_PHOTO, until
 
 _PROGRAM = """
 import sys
-from service.server import run
+from service.server import exit_soon, run
 from service.settings import Settings
 from tests.service.running import Steerable, toy_engine
 {preparation}
-sys.exit(run(Settings(port={port}, drain_s=10, death_grace_s=1), make))
+code = run(Settings(port={port}, drain_s={drain_s}, death_grace_s=1), make)
+exit_soon(code)
+sys.exit(code)
 """
 _SLOW = "make = lambda: toy_engine(Steerable(seconds=0.4))"
 _DYING = """
@@ -48,9 +50,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(preparation: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(preparation: str, drain_s: int = 10) -> Iterator[tuple[subprocess.Popen[str], str]]:
     port = free_port()
-    program = _PROGRAM.format(preparation=preparation, port=port)
+    program = _PROGRAM.format(preparation=preparation, port=port, drain_s=drain_s)
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, cwd=os.getcwd()) as child:
         try:
             url = f"http://127.0.0.1:{port}"
@@ -87,6 +89,23 @@ def test_sigterm_under_load_loses_nothing_and_exits_with_0() -> None:
         assert child.stderr is not None
         log = child.stderr.read()
         assert '"draining"' in log and '"stopped"' in log and "Traceback" not in log
+
+
+_STUCK = """
+import time
+import service.restoration
+service.restoration.decode = lambda *_: time.sleep(600)
+make = toy_engine
+"""
+
+
+def test_a_picture_that_takes_for_ever_does_not_keep_the_process() -> None:
+    with process(_STUCK, drain_s=1) as (child, url), ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.post, url + "/restore", files={"image": ANNA_PHOTO}, timeout=60)
+        until(lambda: httpx.get(url + "/health").json()["requests_in_progress"] == 1)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(60) == 0
+        assert asked.exception() is not None or asked.result().status_code >= 500
 
 
 def test_a_lost_device_exits_with_1() -> None:

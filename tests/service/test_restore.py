@@ -273,3 +273,28 @@ def test_no_cross_origin_calls_unless_allowed(toy: Running) -> None:
     with running(cors_origins="https://elsewhere.example") as open_service:
         answer = open_service.client.options("/restore", headers=asked)
         assert answer.headers["access-control-allow-origin"] == "https://elsewhere.example"
+
+
+def test_what_a_format_cannot_hold(toy: Running) -> None:
+    """An own WebP that is too wide when enlarged comes back as PNG; who asks for WebP is told before any work."""
+    wide = file_of(photo(((200.0, 180.0), 240.0, ANNA), size=(8200, 360)), "WEBP")
+    response = toy.client.post("/restore", files={"image": wide}, data={"upscale": "2"})
+    assert (response.status_code, response.headers["content-type"]) == (200, "image/png")
+    response = toy.client.post("/restore", files={"image": wide}, data={"upscale": "2", "format": "webp"})
+    assert "16383" in problem(response, "invalid-option", 422)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_more_faces_than_are_restored_at_once(count: int) -> None:
+    """Three are over twice the number, and are not even aligned."""
+    faces = [((150.0 + 300 * number, 180.0), 240.0, ANNA) for number in range(count)]
+    crowd = file_of(photo(*faces, size=(1000, 360)))
+    aligned: list[int] = []
+    with running(queue_faces=1) as toy:
+        restorer = toy.service.pipeline.ready_engine.restorer
+        align = restorer.align
+        restorer.align = lambda *given: aligned.append(1) or align(*given)  # type: ignore[method-assign, func-returns-value]
+        response = toy.client.post("/restore", files={"image": crowd}, data={"faces": "all"})
+        assert f"{count} faces were found, at most 1" in problem(response, "too-many-faces", 422)
+        assert bool(aligned) == (count == 2)
+        assert toy.client.post("/restore", files={"image": crowd}).status_code == 200, "the largest alone"

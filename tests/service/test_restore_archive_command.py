@@ -1,13 +1,15 @@
 """`honestface restore` with a folder or a list of pictures."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from service import restore_files
-from tests.service.restoring import Run, pixels, save, truncated
-from tests.toy_faces import BEN
+from tests.service.restoring import FACE, Run, pixels, save, truncated
+from tests.toy_faces import ANNA, BEN, photo
 
 
 def test_a_folder(run: Run, tmp_path: Path) -> None:
@@ -143,3 +145,52 @@ def test_options_of_an_archive_only(
     monkeypatch.setenv("COLUMNS", "300")
     result = run(save(tmp_path / "in.png"), "-o", tmp_path / "out.png", *option)
     assert result.code == 2 and "for a folder or a list" in result.err
+
+
+def test_no_original_is_overwritten(run: Run, tmp_path: Path) -> None:
+    photo = save(tmp_path / "in" / "a.png")
+    before = photo.read_bytes()
+    reference = save(tmp_path / "out" / "a.png")
+    listing = tmp_path / "in" / "list.txt"
+    listing.write_text("a.png\n")
+    for where in (["-o", tmp_path / "in"], ["-o", tmp_path / "new", "--compare", tmp_path / "in"]):
+        result = run(listing, *where)
+        assert result.code == 1 and f"{photo} would overwrite an input" in result.err
+    result = run(listing, "-r", reference, "-o", tmp_path / "out")
+    assert result.code == 1 and f"{reference} would overwrite an input" in result.err
+    (tmp_path / "alias").symlink_to(tmp_path / "in")
+    assert run(listing, "-o", tmp_path / "alias").code == 1
+    assert photo.read_bytes() == before and not (tmp_path / "new").exists()
+
+
+def test_names_that_are_not_utf8(run: Run, tmp_path: Path) -> None:
+    """As they are in archives older than UTF-8."""
+    name = os.fsdecode(b"z\xe9.png")
+    save(tmp_path / "in" / name)
+    save(tmp_path / "in" / "a.png")
+    manifest = tmp_path / "manifest.jsonl"
+    for _ in range(2):
+        assert run(tmp_path / "in", "-o", tmp_path / "out", "--manifest", manifest).code == 0
+    assert {Path(json.loads(line)["output"]).name for line in manifest.read_text().splitlines()} == {"a.png", name}
+
+
+def test_a_list_with_a_byte_order_mark(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    (tmp_path / "list.txt").write_text("a.png\n", "utf-8-sig")
+    assert run(tmp_path / "list.txt", "-o", tmp_path / "out").code == 0
+
+
+def test_a_list_of_names_ended_by_zeros(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.png\0b.png\0")
+    result = run(tmp_path / "list.txt", "-o", tmp_path / "out")
+    assert result.code == 1 and "zero bytes" in result.err
+
+
+def test_what_a_format_cannot_hold_is_told_before_any_work(run: Run, tmp_path: Path) -> None:
+    wide = tmp_path / "in" / "wide.webp"
+    Image.fromarray(photo((*FACE, ANNA), size=(9000, 360))).save(tmp_path / "wide.webp")
+    save(tmp_path / "in" / "a.png")
+    (tmp_path / "wide.webp").rename(wide)
+    result = run(tmp_path / "in", "-o", tmp_path / "out", "--compare", tmp_path / "sides")
+    assert result.code == 1 and "1 restored, 0 were finished already, 1 failed" in result.err
+    assert f"{wide}: a webp file holds at most 16383 pixels a side" in result.err

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from models.errors import HonestFaceError
 from service.keys import hash_key, new_key
-from service.settings import Settings
+from service.settings import Settings, read_settings
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,3 +44,18 @@ def test_the_batch_follows_the_device() -> None:
     assert Settings(device="cpu").faces_a_batch == 1
     assert Settings(device="cuda").faces_a_batch == 8
     assert Settings(device="cpu", max_batch=4).faces_a_batch == 4
+
+
+def test_wrong_settings_are_one_line_without_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONESTFACE_API_KEYS", "hf_secret")
+    monkeypatch.setenv("HONESTFACE_PORT", "abc")
+    with pytest.raises(HonestFaceError) as caught:
+        read_settings({})
+    told = str(caught.value)
+    assert "HONESTFACE_PORT: " in told and "HONESTFACE_API_KEYS: " in told
+    assert "hf_secret" not in told and "\n" not in told
+
+
+def test_given_settings_come_before_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONESTFACE_PORT", "9000")
+    assert read_settings({"port": 9001}).port == 9001
