@@ -60,7 +60,7 @@ def measure(stage: str, config: Path, overrides: list[str], steps: int) -> dict[
         try:
             trainer.fit()
         except Enough:
-            return summary(trainer.began, trainer.ended, settings.batch)
+            return summary(trainer.began, trainer.ended, settings.batch * settings.accumulate)
     raise RuntimeError("training ended before it was measured")
 
 

@@ -34,8 +34,8 @@ class Evaluation:
     pictures to look at."""
 
     figures: dict[str, Figures]
-    flagged_right: float
-    flagged_wrong: float
+    flagged_right: float | None
+    flagged_wrong: float | None
     undecided: float
     faces: int
     sheet: list[list[Pixels]] = field(default_factory=list)
@@ -49,10 +49,13 @@ class Evaluation:
             lines.append(f"| {row} | " + " | ".join(f"{values[column]:.3f}" for column in columns) + " |")
         if missing:
             lines.append(f"\nNot measured: {', '.join(missing)}.")
-        lines.append(
-            f"\n{self.faces} faces with references. Flagged as another person: {self.flagged_right:.1%} of right, "
-            f"{self.flagged_wrong:.1%} of wrong references; left open: {self.undecided:.1%}."
-        )
+        if self.flagged_right is None or self.flagged_wrong is None:
+            lines.append(f"\n{self.faces} faces. This bundle takes no references.")
+        else:
+            lines.append(
+                f"\n{self.faces} faces with references. Flagged as another person: {self.flagged_right:.1%} of right, "
+                f"{self.flagged_wrong:.1%} of wrong references; left open: {self.undecided:.1%}."
+            )
         return "\n".join(lines)
 
     def csv(self) -> str:
@@ -72,11 +75,20 @@ def evaluate(
     color_fix: ColourFix = "wavelet",
     device: torch.device | str = "cpu",
 ) -> Evaluation:
-    """Restore up to `count` faces of people with other pictures; a face's place in the list seeds its degradation."""
+    """Restore up to `count` faces of people with other pictures; a face's place in the list seeds its degradation.
+
+    A bundle that takes no references has the rows input, Lanczos and blind.
+
+    Raises:
+        PictureError: nobody has two pictures.
+    """
     restorer = FaceRestorer(bundle.generator, bundle.analyzer, device)
     metrics = Metrics(bundle.analyzer, files, device)
     targets = [index for index in faces.targets if faces.others(index)][:count]
-    sums: dict[str, list[Figures]] = {row: [] for row in ROWS}
+    if not targets:
+        raise PictureError("nobody has two pictures, of which one is sharp enough to be the truth")
+    guided = bundle.generator.takes_references
+    sums: dict[str, list[Figures]] = {row: [] for row in (ROWS if guided else ROWS[:3])}
     right: list[bool | None] = []
     wrong: list[bool | None] = []
     sheet = []
@@ -90,10 +102,11 @@ def evaluate(
                 for enlarge in ("bilinear", "lanczos")
             )
             own = [_reference(bundle, faces, other) for other in faces.others(index)[:2]]
-            others = [_reference(bundle, faces, _stranger(faces, targets, place))]
+            others = [_reference(bundle, faces, _stranger(faces, targets, place))] if guided else []
             prepared = Prepared(Picture(lq), (whole_picture(bundle.analyzer, lq),))
             results = {"input": lq, "lanczos": lanczos}
-            for row, references in (("blind", []), ("references", own), ("wrong references", others)):
+            given = {"blind": [], "references": own, "wrong references": others} if guided else {"blind": []}
+            for row, references in given.items():
                 jobs = (FaceJob(prepared.faces[0], tuple(references)),)
                 crop = restorer.finish(prepared, jobs, restorer.generate(jobs), options).faces[0].crop
                 results[row] = crop
@@ -108,20 +121,25 @@ def evaluate(
                     (pictures / row).mkdir(exist_ok=True)
                     Image.fromarray(crop).save(pictures / row / f"{place:05d}.png")
             if place < 8:
-                shown = to_picture(own[0].image)
-                sheet.append([results["input"], results["blind"], results["references"], shown, truth])
+                shown = [results["references"], to_picture(own[0].image)] if guided else []
+                sheet.append([results["input"], results["blind"], *shown, truth])
         means = {row: _means(values) for row, values in sums.items()}
         for row, figures in means.items():
             figures["FID"] = metrics.fid(pictures / row, pictures / "truth")
     decided = [flag for flag in (*right, *wrong) if flag is not None]
     return Evaluation(
         figures=means,
-        flagged_right=float(np.mean([flag is True for flag in right])),
-        flagged_wrong=float(np.mean([flag is True for flag in wrong])),
+        flagged_right=_share(right),
+        flagged_wrong=_share(wrong),
         undecided=1 - len(decided) / max(1, len(right) + len(wrong)),
         faces=len(targets),
         sheet=sheet,
     )
+
+
+def _share(flags: Sequence[bool | None]) -> float | None:
+    """How many are flagged; None where there are none."""
+    return float(np.mean([flag is True for flag in flags])) if flags else None
 
 
 def _means(values: Sequence[Figures]) -> Figures:

@@ -14,6 +14,8 @@ from models.errors import PictureError
 
 Pixels = NDArray[np.uint8]
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+#: Grey levels that two pictures of 32 px differ by at most if they are one photograph; two of one sitting differ by 4.
+_COPY = 2.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Faces:
     files: list[FaceFile]
     _pixels: dict[int, Pixels] = field(default_factory=dict)
     _enlarged: dict[int, Pixels] = field(default_factory=dict)
+    _thumbnails: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -70,8 +73,19 @@ class Faces:
         self._enlarged.clear()
 
     def others(self, index: int) -> list[int]:
-        """Other photographs of the same person."""
-        return [i for i in self.of_identity[self.files[index].identity] if i != index]
+        """Other photographs of the same person; the same one under another name is none."""
+        same = self.of_identity[self.files[index].identity]
+        return [i for i in same if i != index and not self._are_copies(i, index)]
+
+    def _are_copies(self, one: int, other: int) -> bool:
+        difference = self._thumbnail(one) - self._thumbnail(other)
+        return float(np.abs(difference).mean()) < _COPY
+
+    def _thumbnail(self, index: int) -> NDArray[np.float32]:
+        if index not in self._thumbnails:
+            small = Image.fromarray(self.pixels(index)).convert("L").resize((32, 32), Image.Resampling.BOX)
+            self._thumbnails[index] = np.asarray(small, np.float32)
+        return self._thumbnails[index]
 
 
 def load_faces(root: Path, split: str, held_out_people: int | None = None) -> Faces:

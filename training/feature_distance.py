@@ -45,12 +45,9 @@ class VGG16FeatureDistance(nn.Module):
         self.mean: Tensor
         self.requires_grad_(False)
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """Normalised features of RGB images `[B, 3, H, W]` in [-1, 1], one tensor a layer."""
-        return [F.normalize(h.float(), dim=1) for h in self.activations(images)]
-
     def activations(self, images: Tensor) -> list[Tensor]:
-        """As they leave the layers, 0 or more; some hundreds at edges."""
+        """Of RGB images `[B, 3, H, W]` in [-1, 1], one tensor a layer, as they leave it: 0 or more, some hundreds at
+        edges."""
         h = (images.flip(1) + 1) * 127.5 - self.mean
         found = []
         for name, convolution in self.convolutions.items():
@@ -63,7 +60,10 @@ class VGG16FeatureDistance(nn.Module):
 
     def forward(self, restored: Tensor, truth: Tensor) -> Tensor:
         with torch.no_grad():
-            targets = self.features(truth)
-        return torch.stack(
-            [(a - b).pow(2).sum(1).mean() for a, b in zip(self.features(restored), targets, strict=True)]
-        ).sum()
+            wanted = self.activations(truth)
+        return self.between(self.activations(restored), wanted)
+
+    def between(self, restored: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
+        """The distance between activations that are at hand."""
+        normalised = [[F.normalize(h.float(), dim=1) for h in layers] for layers in (restored, truth)]
+        return torch.stack([(a - b).pow(2).sum(1).mean() for a, b in zip(*normalised, strict=True)]).sum()

@@ -73,6 +73,23 @@ def test_one_person_alone_has_no_stranger(face_folder: Path) -> None:
         evaluate(bundle, carl, "vqfr-v1", 2, MetricFiles(), "none")
 
 
+def test_nobody_has_two_pictures(face_folder: Path) -> None:
+    carl = Faces(load_faces(face_folder, "val").files[:1])
+    bundle = Bundle(cast(Any, None), face_folder, cast(Any, ToyGenerator()), analyzer())
+    with pytest.raises(PictureError, match="nobody has two pictures"):
+        evaluate(bundle, carl, "vqfr-v1", 2, MetricFiles(), "none")
+
+
+def test_a_bundle_that_takes_no_references_is_measured_without(face_folder: Path, tmp_path: Path) -> None:
+    generator = ToyGenerator()
+    generator.takes_references = False
+    bundle = Bundle(cast(Any, None), face_folder, cast(Any, generator), analyzer())
+    found = evaluate(bundle, load_faces(face_folder, "val"), "vqfr-v1", 2, MetricFiles(), "none")
+    assert tuple(found.figures) == ("input", "lanczos", "blind")
+    assert found.markdown().endswith("2 faces. This bundle takes no references.")
+    save_sheet(found.sheet, tmp_path / "sheet.png", side=64)
+
+
 def test_what_pyiqa_measures_when_it_is_there(face_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that answers with what it was given: a number for each picture, the count of files for FID."""
     created = []

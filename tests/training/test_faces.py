@@ -23,6 +23,17 @@ def test_other_pictures_of_the_same_person(face_folder: Path) -> None:
     assert [faces.others(index) for index in range(4)] == [[1], [0], [3], [2]]
 
 
+def test_the_same_photograph_under_another_name_is_no_other_one(tmp_path: Path) -> None:
+    spots = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
+    picture = spots.resize((64, 64), Image.Resampling.BICUBIC)
+    (tmp_path / "anna").mkdir()
+    picture.save(tmp_path / "anna" / "a.png")
+    picture.resize((80, 80), Image.Resampling.BICUBIC).save(tmp_path / "anna" / "b.jpg", quality=90)
+    picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "anna" / "c.png")
+    faces = load_faces(tmp_path, "val")
+    assert [faces.others(index) for index in range(3)] == [[2], [2], [0, 1]]
+
+
 def test_pixels_are_decoded_once(face_folder: Path) -> None:
     faces = load_faces(face_folder, "train")
     assert faces.pixels(0).shape == (512, 512, 3)

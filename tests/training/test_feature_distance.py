@@ -37,10 +37,10 @@ def test_the_published_layers_in_caffes_order(vgg16_file: Path, distance: VGG16F
         h = F.max_pool2d(h, 2) if number == 5 else h
         h = F.conv2d(h, state[f"features.{number}.weight"], state[f"features.{number}.bias"], padding=1).relu()
         if number in (2, 7):
-            expected.append(h / h.norm(dim=1, keepdim=True).clamp_min(1e-12))
-    found = distance.features(images(0))
+            expected.append(h)
+    found = distance.activations(images(0))
     assert [tuple(f.shape) for f in found] == [(2, 64, 24, 32), (2, 128, 12, 16)]
-    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-2) for a, b in zip(found, expected, strict=True))
 
 
 def test_it_is_frozen_and_differentiable_in_the_restored_image(distance: VGG16FeatureDistance) -> None:

@@ -20,6 +20,7 @@ from models.profiles import PROFILES
 from training.adversary import Adversary, RestorationAdversarialConfig, restoration_adversary, restoration_cases
 from training.components import load_component, save_components
 from training.faces import load_faces
+from training.feature_distance import VGG16FeatureDistance
 from training.images import psnr, sheet
 from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
@@ -27,6 +28,7 @@ from training.seam_loss import seam_loss
 from training.spectrum_loss import SMALLEST_SIDE, spectrum_loss
 from training.squares import DecodedSquare, cut, decode_square, in_pixels, random_corner
 from training.stage import Batch, ProfileName, Stage, on_device
+from training.texture_loss import texture_loss
 
 
 class BaselineConfig(RestorationAdversarialConfig):
@@ -61,6 +63,9 @@ class BaselineConfig(RestorationAdversarialConfig):
     """Of changes from pixel to pixel that keep step with a lattice (`seam_loss`)."""
     spectrum_weight: float = 0.0
     """Of the power of fine detail, frequency by frequency (`spectrum_loss`)."""
+    texture_weight: float = 0.0
+    """Of VGG16's activations in small windows, wherever they lie (`texture_loss`); counts where
+    the perceptual distance does."""
     feature_weight: float = 0.1
     """Of the perceptual distance; Eq. 9 is `perceptual: {kind: dists, edges: true, backbone: ...}`."""
     feature_every: int = 2
@@ -259,5 +264,14 @@ def restoration_losses(
         losses["spectrum"] = config.spectrum_weight * spectrum_loss(decoded.restored, decoded.truth)
     if step >= config.feature_from and step % config.feature_every == 0:
         part = decoded.part(config.feature_side)
-        losses["features"] = config.feature_weight * config.feature_every * features(part.restored, part.truth)
+        if config.texture_weight:
+            assert isinstance(features, VGG16FeatureDistance)
+            with torch.no_grad():
+                wanted = features.activations(part.truth)
+            found = features.activations(part.restored)
+            losses["features"] = config.feature_weight * config.feature_every * features.between(found, wanted)
+            texture = texture_loss(found, wanted, config.feature_side)
+            losses["texture"] = config.texture_weight * config.feature_every * texture
+        else:
+            losses["features"] = config.feature_weight * config.feature_every * features(part.restored, part.truth)
     return losses
