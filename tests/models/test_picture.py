@@ -354,7 +354,7 @@ def test_a_tiff_of_a_small_picture_in_a_huge_tile_is_refused() -> None:
 
 @pytest.mark.parametrize(("bits", "photometric"), [(8, 0), (8, 1), (12, 1), (16, 0), (16, 1)])
 def test_grey_tiffs_keep_their_white(bits: int, photometric: int) -> None:
-    """A white and a black pixel, twice: 12 bits are packed (Pillow reads them with photometric 1 only), and 0 is white with 0."""
+    """A white and a black pixel, twice; 12 bits are packed, and Pillow reads them with photometric 1 only."""
     top = 2**bits - 1
     white, black = (top, 0) if photometric else (0, top)
     values = [white, black, white, black]
