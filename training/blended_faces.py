@@ -4,16 +4,18 @@ A teacher's embedding can be had of any picture, not only of photographs that ex
 student that agrees with its teacher on them agrees better on strangers.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.errors import WeightsError
+from models.errors import PictureError, WeightsError
 from models.geometry import ARCFACE_112, fit_similarity, five_points, transform_points
 from models.geometry import warp as resample
 from training.face_views import MIRRORED, relight
+from training.faces import described_pictures, labelled_pictures, load_faces, read_pixels
 
 Pixels = NDArray[np.uint8]
 
@@ -46,6 +48,24 @@ class Teacher:
         return unit
 
 
+def pictures_to_blend(
+    folders: Sequence[Path], held_out_people: int | None = None
+) -> list[tuple[Path, NDArray[np.float32]]]:
+    """Training pictures with landmarks `[68, 2]`, of the first folder and of more that show nobody it holds out.
+
+    Raises:
+        PictureError: nothing tells whom a further folder shows: it, or the first folder, has no descriptors.
+    """
+    first, *more = folders
+    pictures = labelled_pictures(first, held_out_people=held_out_people)
+    held_out = load_faces(first, "val", held_out_people).descriptors() if more else None
+    if more and held_out is None:
+        raise PictureError(f"{first} has no sface descriptors of whom it holds out: further folders may show them")
+    for folder in more:
+        pictures += [(path, marks) for path, marks, _ in described_pictures(folder, apart_from=held_out)]
+    return pictures
+
+
 def blend_faces(
     pictures: list[tuple[Path, NDArray[np.float32]]], teacher: Teacher, out: Path, count: int, seed: int = 0
 ) -> None:
@@ -69,8 +89,7 @@ def _framed(path: Path, landmarks: NDArray[np.float32], mirrored: bool) -> tuple
     """The face in the ArcFace frame with its margin, and its landmarks there."""
     matrix = fit_similarity(five_points(landmarks), ARCFACE_112)
     matrix[:, 2] += MARGIN
-    with Image.open(path) as image:
-        face = resample(np.asarray(image.convert("RGB")), matrix, (SIDE, SIDE))
+    face = resample(read_pixels(path), matrix, (SIDE, SIDE))
     points = transform_points(matrix, landmarks)
     if mirrored:
         face = np.ascontiguousarray(face[:, ::-1])

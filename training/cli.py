@@ -8,6 +8,8 @@ import typer
 
 app = typer.Typer(no_args_is_help=True)
 
+HELD_OUT_PEOPLE = "Of a folder per person: the first so many are val, as in training; every tenth by default."
+
 
 class StageName(StrEnum):
     """In the order in which they are trained."""
@@ -37,17 +39,22 @@ def train(
 
 @app.command()
 def blend_faces(
-    data: Annotated[list[Path], typer.Option(help="Folder of faces with labels.npz; repeatable.")],
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of faces with labels.npz; repeatable: of more, who is too like val of the first stays out."
+        ),
+    ],
     teacher: Annotated[Path, typer.Option(help="Recogniser (ONNX) of ArcFace-112 crops, RGB 0..255: SFace.")],
     out: Annotated[Path, typer.Option(help="Folder of the blends: an `extra` of the identity stage.")],
     count: Annotated[int, typer.Option(help="How many.")] = 30_000,
+    held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
 ) -> None:
     """Blend faces of different people and let the teacher describe them, for the identity stage."""
-    from training.blended_faces import Teacher
+    from training.blended_faces import Teacher, pictures_to_blend
     from training.blended_faces import blend_faces as write
-    from training.faces import labelled_pictures
 
-    write([pair for folder in data for pair in labelled_pictures(folder)], Teacher(teacher), out, count)
+    write(pictures_to_blend(data, held_out_people), Teacher(teacher), out, count)
 
 
 @app.command()
@@ -57,6 +64,7 @@ def evaluate(
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure; the embedded one by default.")] = None,
     preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2 or wide.")] = "vqfr-v2",
     split: Annotated[str, typer.Option(help="Part of the data.")] = "val",
+    held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
     count: Annotated[int, typer.Option(help="At most this many faces.")] = 1000,
     vgg16: Annotated[Path | None, typer.Option(help="VGG16 features (Caffe order) for the feature distance.")] = None,
     lpips: Annotated[Path | None, typer.Option(help="torchvision's AlexNet state dict, for LPIPS.")] = None,
@@ -85,7 +93,8 @@ def evaluate(
         raise HonestFaceError(f"--color-fix is one of {', '.join(get_args(ColourFix))}, not {color_fix}")
     files = MetricFiles(vgg16, lpips, dists, pyiqa)
     loaded = load_bundle(bundle, device)
-    found = measure(loaded, load_faces(data, split), preset, count, files, cast(ColourFix, color_fix), device)
+    faces = load_faces(data, split, held_out_people)
+    found = measure(loaded, faces, preset, count, files, cast(ColourFix, color_fix), device)
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{preset}.md").write_text(found.markdown() + "\n")
     (out / f"{preset}.csv").write_text(found.csv())
@@ -111,6 +120,7 @@ def degrade_sheet(
     out: Annotated[Path, typer.Option(help="The picture to write.")],
     preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2 or wide.")] = "vqfr-v2",
     split: Annotated[str, typer.Option(help="Part of the data.")] = "train",
+    held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
     count: Annotated[int, typer.Option(min=1, help="Faces, one a row.")] = 6,
     draws: Annotated[int, typer.Option(min=1, help="Degradations of each.")] = 6,
     seed: Annotated[int, typer.Option(help="Another seed, other draws.")] = 0,
@@ -118,21 +128,28 @@ def degrade_sheet(
     """A picture sheet to see what a degradation preset does: the face, then some draws."""
     import numpy as np
 
-    from models.errors import HonestFaceError
+    from models.errors import HonestFaceError, PictureError
     from training.degradation import PRESETS, degrade
     from training.evaluation import save_sheet
-    from training.faces import load_faces
+    from training.faces import PICTURE_SUFFIXES, load_faces
     from training.restoration_data import aligned_face
 
     if preset not in PRESETS:
         raise HonestFaceError(f"--preset is one of {', '.join(PRESETS)}, not {preset}")
-    faces = load_faces(data, split)
+    if out.suffix.lower() not in PICTURE_SUFFIXES:
+        raise HonestFaceError(f"--out {out}: its name ends in none of {', '.join(sorted(PICTURE_SUFFIXES))}")
+    faces = load_faces(data, split, held_out_people)
+    if not faces.targets:
+        raise PictureError(f"{data} has no sharp faces (hq = 1) in the {split} split")
     rows = []
     for place, index in enumerate(faces.targets[:: max(1, len(faces.targets) // count)][:count]):
         face, _ = aligned_face(faces, index)
         rngs = [np.random.default_rng((seed, place, draw)) for draw in range(draws)]
         rows.append([face, *(degrade(face, PRESETS[preset], rng) for rng in rngs)])
-    save_sheet(rows, out)
+    try:
+        save_sheet(rows, out)
+    except (OSError, ValueError) as error:  # no such folder, or more pixels than the format holds
+        raise HonestFaceError(f"{out}: {getattr(error, 'strerror', None) or error}") from None
     typer.echo(f"{out}: {len(rows)} faces, {draws} draws of {preset} each")
 
 
@@ -141,11 +158,12 @@ def pack_data(
     data: Annotated[Path, typer.Option(help="Folder of aligned faces (training.faces.load_faces).")],
     out: Annotated[Path, typer.Option(help="New folder for the smaller copy.")],
     megabytes: Annotated[float, typer.Option(help="At most so much altogether (1 MB = 10^6 bytes).")] = 60.0,
+    held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
 ) -> None:
     """Copy as many people of a face folder as fit, pictures as they are, for a machine that takes little along."""
     from training.packed_data import pack_data as write
 
-    kept = write(data, out, megabytes)
+    kept = write(data, out, megabytes, held_out_people)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     people = len({file.identity for file in kept})
     typer.echo(f"{out}: {len(kept)} pictures of {people} people, {size / 1e6:.1f} MB")

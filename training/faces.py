@@ -3,6 +3,7 @@
 import csv
 import re
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +14,13 @@ from PIL import Image
 from models.errors import PictureError
 
 Pixels = NDArray[np.uint8]
+Values = NDArray[np.float32]
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 #: Grey levels that two pictures of 32 px differ by at most if they are one photograph; two of one sitting differ by 4.
 _COPY = 2.0
+#: SFace's cosine above which two pictures are taken for one person: measured on the training data, 99.9 % of strangers'
+#: pairs lie below it, and over 99 % of one person's above (1st percentile 0.50).
+SAME_PERSON = 0.4
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class FaceFile:
     identity: str
     split: str
     hq: bool
-    landmarks: NDArray[np.float32] | None
-    descriptor: NDArray[np.float32] | None
+    landmarks: Values | None
+    descriptor: Values | None
 
 
 @dataclass
@@ -41,7 +46,7 @@ class Faces:
     files: list[FaceFile]
     _pixels: dict[int, Pixels] = field(default_factory=dict)
     _enlarged: dict[int, Pixels] = field(default_factory=dict)
-    _thumbnails: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    _thumbnails: dict[int, Values] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -54,8 +59,7 @@ class Faces:
     def pixels(self, index: int) -> Pixels:
         """RGB `[S, S, 3]` in the file's own size."""
         if index not in self._pixels:
-            with Image.open(self.files[index].path) as image:
-                self._pixels[index] = np.asarray(image.convert("RGB"))
+            self._pixels[index] = read_pixels(self.files[index].path)
         return self._pixels[index]
 
     def enlarged(self, index: int) -> Pixels:
@@ -66,6 +70,11 @@ class Faces:
         if index not in self._enlarged:
             self._enlarged[index] = np.asarray(Image.fromarray(picture).resize((512, 512), Image.Resampling.BICUBIC))
         return self._enlarged[index]
+
+    def descriptors(self) -> Values | None:
+        """`[N, d]` of the faces that have one; None if none has."""
+        found = [file.descriptor for file in self.files if file.descriptor is not None]
+        return np.stack(found) if found else None
 
     def forget(self) -> None:
         """Free the decoded pictures."""
@@ -81,11 +90,26 @@ class Faces:
         difference = self._thumbnail(one) - self._thumbnail(other)
         return float(np.abs(difference).mean()) < _COPY
 
-    def _thumbnail(self, index: int) -> NDArray[np.float32]:
+    def _thumbnail(self, index: int) -> Values:
         if index not in self._thumbnails:
             small = Image.fromarray(self.pixels(index)).convert("L").resize((32, 32), Image.Resampling.BOX)
             self._thumbnails[index] = np.asarray(small, np.float32)
         return self._thumbnails[index]
+
+
+def read_pixels(path: Path) -> Pixels:
+    """A picture file as RGB `[H, W, 3]`.
+
+    Raises:
+        PictureError: it is missing, damaged or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        raise PictureError(f"{path}: no such file") from None
+    except Exception:  # any may come out of a decoder that was fed other bytes than it expects
+        raise PictureError(f"{path} is no picture, or a damaged one") from None
 
 
 def load_faces(root: Path, split: str, held_out_people: int | None = None) -> Faces:
@@ -94,6 +118,10 @@ def load_faces(root: Path, split: str, held_out_people: int | None = None) -> Fa
     Either `root/index.csv` lists them (file, identity, split, hq), with an optional `labels.npz` beside it (files,
     landmarks, sface), or there is a folder per identity, in the order of their names (numbers as numbers), of which the
     first `held_out_people` are `val`, or else every tenth; then too `labels.npz` may stand beside them.
+
+    Raises:
+        PictureError: no such folder or split, a damaged index or labels, names that lead out of `root`, or
+            `held_out_people` beside an index, which says itself who is held out.
     """
     return Faces([file for file in all_files(root, held_out_people) if file.split == split])
 
@@ -102,82 +130,147 @@ def all_files(root: Path, held_out_people: int | None = None) -> list[FaceFile]:
     """The faces of all splits below `root`: see `load_faces`."""
     if not root.is_dir():
         raise PictureError(f"{root} is no folder of face pictures")
+    labels = _read_labels(root / "labels.npz") if (root / "labels.npz").exists() else {}
+    marks, descriptors = (labels.get(kind, {}) for kind in ("landmarks", "sface"))
+    if _has_index(root, held_out_people):
+        rows = [(r["file"], r["identity"], r["split"], r["hq"] == "1") for r in _read_index(root, "identity", "hq")]
+    else:
+        rows = _in_folders(root, held_out_people)
+    return [FaceFile(root / row[0], *row[1:], marks.get(row[0]), descriptors.get(row[0])) for row in rows]
+
+
+def labelled_pictures(
+    folder: Path, split: str = "train", held_out_people: int | None = None, apart_from: Values | None = None
+) -> list[tuple[Path, Values]]:
+    """Pictures of `split` that `labels.npz` or `landmarks.npz` names, with their 68 landmarks in the picture's pixels.
+
+    The split is that of `load_faces`; what stands neither in an index nor in a folder per person is for training.
+    Left out is who is too like one of `apart_from`, descriptors `[N, d]` of people held out elsewhere: nearer than
+    `SAME_PERSON`. A folder without descriptors says of nobody who it is, so it is taken whole.
+
+    Raises:
+        PictureError: as `load_faces`, or no such labels, or nobody is left.
+    """
+    return [(path, marks) for path, (marks,) in _labels(folder, ["landmarks"], split, held_out_people, apart_from)]
+
+
+def described_pictures(
+    folder: Path, held_out_people: int | None = None, apart_from: Values | None = None
+) -> list[tuple[Path, Values, Values]]:
+    """Training pictures of `folder` with their landmarks `[68, 2]` and the teacher's descriptors `[128]`.
+
+    As `labelled_pictures`, but a folder without descriptors is an error.
+    """
+    found = _labels(folder, ["landmarks", "sface"], "train", held_out_people, apart_from)
+    return [(path, marks, descriptor) for path, (marks, descriptor) in found]
+
+
+def _labels(
+    folder: Path, kinds: Sequence[str], split: str, held_out_people: int | None, apart_from: Values | None
+) -> list[tuple[Path, list[Values]]]:
+    path = next((folder / name for name in ("labels.npz", "landmarks.npz") if (folder / name).exists()), None)
+    if path is None:
+        raise PictureError(f"{folder}: no labels.npz or landmarks.npz")
+    labels = _read_labels(path)
+    for kind in kinds:
+        if kind not in labels:
+            raise PictureError(f"{path} has no {kind}")
+    split_of = _split_of(folder, held_out_people)
+    names = [name for name in labels[kinds[0]] if split_of(name) == split]
+    if not names:
+        raise PictureError(f"{path} has no pictures of the {split} split")
+    if apart_from is not None and "sface" in labels:
+        names = [name for name in names if not _shows_one_of(apart_from, labels["sface"][name], path)]
+        if not names:
+            raise PictureError(f"{path} has no pictures but of people who are held out")
+    return [(folder / name, [labels[kind][name] for kind in kinds]) for name in names]
+
+
+def _shows_one_of(people: Values, descriptor: Values, labels: Path) -> bool:
+    """Whether a descriptor `[d]` is nearer than `SAME_PERSON` to one of `[N, d]`."""
+    if descriptor.shape != people.shape[1:]:
+        raise PictureError(f"{labels} has descriptors of another kind than those of the people held out")
+    lengths = np.linalg.norm(people, axis=1) * np.linalg.norm(descriptor)
+    return bool((people @ descriptor > SAME_PERSON * lengths).any())
+
+
+def _split_of(root: Path, held_out_people: int | None) -> Callable[[str], str]:
+    if _has_index(root, held_out_people):
+        splits = {row["file"]: row["split"] for row in _read_index(root)}
+        return lambda name: splits.get(name, "train")
+    held_out = set(_held_out_folders(root, held_out_people))
+    return lambda name: "val" if Path(name).parts[0] in held_out else "train"
+
+
+def _has_index(root: Path, held_out_people: int | None) -> bool:
     index = root / "index.csv"
-    return _from_csv(root, index) if index.exists() else _from_folders(root, held_out_people)
+    if index.exists() and held_out_people is not None:
+        raise PictureError(f"{index} says who is held out: give held_out_people only where there is none")
+    return index.exists()
 
 
-def _from_csv(root: Path, index: Path) -> list[FaceFile]:
-    landmarks, descriptors = _all_labels(root)
-    with index.open(newline="") as stream:
-        return [
-            FaceFile(
-                path=root / row["file"],
-                identity=row["identity"],
-                split=row["split"],
-                hq=row["hq"] == "1",
-                landmarks=landmarks.get(row["file"]),
-                descriptor=descriptors.get(row["file"]),
-            )
-            for row in csv.DictReader(stream)
-        ]
+def _read_index(root: Path, *more: str) -> list[dict[str, str]]:
+    """The rows of `root/index.csv`, which has the columns file, split and `more`."""
+    index = root / "index.csv"
+    try:
+        with index.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            rows, columns = list(reader), set(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PictureError(f"{index} cannot be read: {error}") from None
+    needed = ("file", "split", *more)
+    if missing := [column for column in needed if column not in columns]:
+        raise PictureError(f"{index} has no column {', '.join(missing)}")
+    for number, row in enumerate(rows, 1):
+        if any(row[column] is None for column in needed):
+            raise PictureError(f"{index}: picture {number} has too few columns")
+        row["file"] = _inside(index, row["file"])
+    return rows
 
 
-def _from_folders(root: Path, held_out_people: int | None) -> list[FaceFile]:
-    landmarks, descriptors = _all_labels(root)
-    folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: _numbers_in_order(path.name))
-    found = []
-    for number, folder in enumerate(folders):
-        held_out = number % 10 == 0 if held_out_people is None else number < held_out_people
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in PICTURE_SUFFIXES:
-                name = path.relative_to(root).as_posix()
-                marks, descriptor = landmarks.get(name), descriptors.get(name)
-                found.append(FaceFile(path, folder.name, "val" if held_out else "train", True, marks, descriptor))
-    return found
+def _in_folders(root: Path, held_out_people: int | None) -> list[tuple[str, str, str, bool]]:
+    """File, identity, split and sharpness of the pictures in a folder per person."""
+    held_out = set(_held_out_folders(root, held_out_people))
+    return [
+        (f"{folder}/{path.name}", folder, "val" if folder in held_out else "train", True)
+        for folder in _folders(root)
+        for path in sorted((root / folder).iterdir())
+        if path.suffix.lower() in PICTURE_SUFFIXES
+    ]
+
+
+def _held_out_folders(root: Path, held_out_people: int | None) -> list[str]:
+    folders = _folders(root)
+    return folders[::10] if held_out_people is None else folders[:held_out_people]
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted((path.name for path in root.iterdir() if path.is_dir()), key=_numbers_in_order)
 
 
 def _numbers_in_order(name: str) -> list[tuple[bool, int, str]]:
-    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
-def _all_labels(root: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
-    """Landmarks and descriptors by file, as far as `root/labels.npz` has them."""
-    if not (root / "labels.npz").exists():
-        return {}, {}
-    with np.load(root / "labels.npz", allow_pickle=False) as data:
-        names = [str(name) for name in data["files"]]
-        marks, descriptors = (
-            dict(zip(names, data[kind].astype(np.float32), strict=True)) if kind in data else {}
-            for kind in ("landmarks", "sface")
-        )
-    return marks, descriptors
+def _read_labels(path: Path) -> dict[str, dict[str, Values]]:
+    """Landmarks and descriptors (`sface`) by file, as far as there are any."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
+            names = [str(name) for name in data["files"]]
+            labels = {kind: data[kind].astype(np.float32) for kind in ("landmarks", "sface") if kind in data}
+    except Exception:  # zip, zlib and numpy have each their own; numpy's words advise allow_pickle
+        raise PictureError(f"{path} cannot be read: it is damaged, or no file of labels") from None
+    for kind, values in labels.items():
+        shape = (68, 2) if kind == "landmarks" else values.shape[-1:]
+        if values.shape != (len(names), *shape):
+            raise PictureError(f"{path}: {len(names)} files, but {kind} of shape {list(values.shape)}")
+    names = [_inside(path, name) for name in names]
+    return {kind: dict(zip(names, values, strict=True)) for kind, values in labels.items()}
 
 
-def labelled_pictures(folder: Path, split: str = "train") -> list[tuple[Path, NDArray[np.float32]]]:
-    """Pictures of `folder` with their 68 landmarks in the picture's pixels."""
-    return _labels(folder, "landmarks", split)
-
-
-def described_pictures(folder: Path) -> list[tuple[Path, NDArray[np.float32], NDArray[np.float32]]]:
-    """Training pictures of `folder` with their landmarks `[68, 2]` and the teacher's descriptors `[128]`."""
-    marks = dict(_labels(folder, "landmarks", "train"))
-    return [(path, marks[path], descriptor) for path, descriptor in _labels(folder, "sface", "train")]
-
-
-def _labels(folder: Path, kind: str, split: str) -> list[tuple[Path, NDArray[np.float32]]]:
-    """One kind of label of `labels.npz` or `landmarks.npz`; a file that no index.csv puts elsewhere is for training."""
-    labels = next((folder / name for name in ("labels.npz", "landmarks.npz") if (folder / name).exists()), None)
-    if labels is None:
-        raise PictureError(f"{folder}: no labels.npz or landmarks.npz")
-    splits: dict[str, str] = {}
-    if (folder / "index.csv").exists():
-        with (folder / "index.csv").open(newline="") as stream:
-            splits = {row["file"]: row["split"] for row in csv.DictReader(stream)}
-    with np.load(labels, allow_pickle=False) as data:
-        if kind not in data:
-            raise PictureError(f"{labels} has no {kind}")
-        pairs = zip(data["files"], data[kind].astype(np.float32), strict=True)
-        found = [(folder / str(name), label) for name, label in pairs if splits.get(str(name), "train") == split]
-    if not found:
-        raise PictureError(f"{labels} has no pictures of the {split} split")
-    return found
+def _inside(source: Path, name: str) -> str:
+    """A name that `source` gives to a file beside or below it, in one spelling."""
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+        raise PictureError(f"{source} names {name!r}, which is no file of its folder")
+    return path.as_posix()

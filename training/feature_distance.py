@@ -1,6 +1,5 @@
 """VGG16-feature distance: what is measured and trained on where LPIPS and DISTS cannot be had; named for what it is."""
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.errors import WeightsError
+from models.foreign_weights import read_weights
 
 #: torchvision's indices of VGG16's convolutions, channels in and out; a pooling stands before those in POOLED.
 CONVOLUTIONS = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}
@@ -27,10 +27,7 @@ class VGG16FeatureDistance(nn.Module):
     def __init__(self, weights: Path, layers: Sequence[int] = (2, 7)) -> None:
         super().__init__()
         self.layers = tuple(layers)
-        try:
-            state = torch.load(weights, weights_only=True, map_location="cpu")
-        except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-            raise WeightsError(f"{weights} is not a VGG16 feature file: {str(error).splitlines()[0]}") from error
+        state = read_weights(weights)
         self.convolutions = nn.ModuleDict()
         for index, (channels_in, channels_out) in CONVOLUTIONS.items():
             if index > max(self.layers):
@@ -38,8 +35,10 @@ class VGG16FeatureDistance(nn.Module):
             convolution = nn.Conv2d(channels_in, channels_out, 3, padding=1)
             try:
                 convolution.load_state_dict({k: state[f"features.{index}.{k}"].float() for k in ("weight", "bias")})
-            except (KeyError, RuntimeError) as error:
-                raise WeightsError(f"{weights} is not a VGG16 feature file: {error}") from error
+            except (KeyError, RuntimeError):
+                raise WeightsError(
+                    f"{weights} is not a VGG16 feature file: features.{index} is missing or of another shape"
+                ) from None
             self.convolutions[str(index)] = convolution
         self.register_buffer("mean", torch.tensor(CAFFE_MEAN_BGR).view(1, 3, 1, 1))
         self.mean: Tensor

@@ -83,6 +83,11 @@ class MuonAndAdamW:
         self._adamw = torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay, betas=betas)
         self.param_groups: list[dict[str, Any]] = [*self._muon.param_groups, *self._adamw.param_groups]
 
+    @property
+    def state(self) -> dict[Tensor, dict[str, Any]]:
+        """What both remember of each weight."""
+        return {**self._muon.state, **self._adamw.state}
+
     def step(self) -> None:
         """Move all weights that have gradients."""
         self._muon.step()

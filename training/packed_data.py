@@ -14,19 +14,28 @@ from training.faces import FaceFile, all_files
 RESERVE = 0.08
 
 
-def pack_data(root: Path, out: Path, megabytes: float) -> list[FaceFile]:
+def pack_data(root: Path, out: Path, megabytes: float, held_out_people: int | None = None) -> list[FaceFile]:
     """Copies faces of `root` as they are into `out`, with index.csv and labels.npz, and tells which.
 
     Whole people at a time: those of the validation split first, then those with the most pictures, because the
     reference stage needs several of one person.
 
+    `held_out_people` as in `load_faces`: the packed index tells its split.
+
     Raises:
-        PictureError: `out` holds something already, or not even one person fits.
+        PictureError: `out` holds something already, not even one person fits, or a file is missing or not written.
     """
+    try:
+        return _pack(root, out, megabytes, all_files(root, held_out_people))
+    except OSError as error:
+        raise PictureError(f"{error.filename or out}: {error.strerror or error}") from None
+
+
+def _pack(root: Path, out: Path, megabytes: float, found: list[FaceFile]) -> list[FaceFile]:
     if out.exists() and any(out.iterdir()):
         raise PictureError(f"{out} is not empty: pack into a new folder")
     people: dict[str, list[FaceFile]] = defaultdict(list)
-    for file in all_files(root):
+    for file in found:
         people[file.identity].append(file)
     order = sorted(people.values(), key=lambda files: (files[0].split != "val", -len(files), files[0].identity))
     left, kept = (1 - RESERVE) * megabytes * 1e6, []

@@ -23,8 +23,9 @@ class TrainingConfig(BaseModel):
 
     data: Path
     """Folder of aligned faces: see training.faces.load_faces."""
-    held_out_people: int | None = None
-    """Of a folder with one folder a person: the first so many are for validation; by default every tenth is."""
+    held_out_people: int | None = Field(None, ge=1)
+    """Of a folder with one folder a person: the first so many are for validation; by default every tenth is. An
+    `index.csv` says it itself: then this is an error."""
     run: Path
     """Folder of the run: checkpoints, scalars, pictures and the exported component."""
     steps: int

@@ -25,7 +25,7 @@ MOST_SKIPPED = 20
 
 
 class TrainingError(HonestFaceError):
-    """A run that cannot go on: no finite gradients, or a checkpoint of another network."""
+    """A run that cannot go on: no finite gradients, or a checkpoint that is damaged or another run's."""
 
 
 class NumberedSampler(Sampler[int]):
@@ -106,7 +106,7 @@ class Trainer:
         started = saved = time.monotonic()
         first, before, shown = self.step, self.seconds, 0.0
         while self.step < config.steps:
-            losses = self._train_step([next(batches) for _ in range(config.accumulate)])
+            losses = self._train_step([_next(batches) for _ in range(config.accumulate)])
             if self.skipped > MOST_SKIPPED:
                 terms = {name: float(value) for name, value in losses.items()}
                 raise TrainingError(f"{self.skipped} steps without finite gradients before step {self.step}: {terms}")
@@ -214,6 +214,7 @@ class Trainer:
             "network": trained_weights(self.stage.network),
             "average": self.average.values,
             "optimizer": self.generator.optimizer.state_dict(),
+            "optimizer_name": self.config.optimizer,
         }
         if self.discriminator:
             state["adversary"] = trained_weights(self.discriminator.network)
@@ -223,21 +224,50 @@ class Trainer:
         os.replace(temporary, self.checkpoint)  # atomic: a kill leaves the old checkpoint or the new one
 
     def _load(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+        try:
+            state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+        except Exception:  # zip, pickle and torch have each their own; torch's words advise to switch its safety off
+            raise TrainingError(f"{self.checkpoint} cannot be read: it is damaged, or no checkpoint") from None
+        try:
+            self._take(state)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError):
+            raise TrainingError(
+                f"{self.checkpoint} is no checkpoint of such a run: start in a new run folder"
+            ) from None
+
+    def _take(self, state: dict[str, Any]) -> None:
+        name, own = state.get("optimizer_name"), self.config.optimizer  # None in checkpoints of up to 0.11.0
+        if name not in (own, None):
+            raise TrainingError(f"{self.checkpoint} was trained with {name}: set optimizer={name}, not {own}")
         self._fill(self.generator, state["network"], state["optimizer"])
+        self._check(self.generator, state["average"])
         self.average.load(state["average"])
-        self.step = state["step"]
-        self.seconds, self.reported = state.get("seconds", 0.0), state.get("reported", 0.0)
+        self.step = int(state["step"])
+        self.seconds, self.reported = float(state.get("seconds", 0.0)), float(state.get("reported", 0.0))
         # discriminators may join a run that was begun without them
         if self.discriminator and "adversary" in state:
             self._fill(self.discriminator, state["adversary"], state["adversary_optimizer"])
 
     def _fill(self, learner: Learner, weights: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
+        self._check(learner, weights)
+        learner.network.load_state_dict(weights, strict=False)
+        learner.optimizer.load_state_dict(optimizer)
+        for parameter, kept in learner.optimizer.state.items():
+            if any(value.dim() and value.shape != parameter.shape for value in kept.values()):
+                raise ValueError("the optimiser's state is of other shapes")
+
+    def _check(self, learner: Learner, weights: dict[str, Tensor]) -> None:
         own = trained_weights(learner.network)
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
             raise TrainingError(f"{self.checkpoint} belongs to another network: start in a new run folder")
-        learner.network.load_state_dict(weights, strict=False)
-        learner.optimizer.load_state_dict(optimizer)
+
+
+def _next(batches: Iterator[Batch]) -> Batch:
+    try:
+        return next(batches)
+    except HonestFaceError as error:  # a worker's comes with its trace, the message in the last line
+        *trace, last = str(error).strip().splitlines()
+        raise HonestFaceError(last.partition(": ")[2] if trace else last) from None
 
 
 def _schedule(step: int, warmup: int, steps: int) -> float:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.errors import WeightsError
+from models.errors import PictureError, WeightsError
 from tests.training.test_onnx_recogniser import recogniser_file
-from training.blended_faces import MARGIN, SIDE, Teacher, blend_faces
-from training.faces import described_pictures, labelled_pictures
+from training.blended_faces import MARGIN, SIDE, Teacher, blend_faces, pictures_to_blend
+from training.faces import described_pictures, labelled_pictures, load_faces
 
 
 def test_blends_are_a_folder_for_the_identity_stage(face_folder: Path, tmp_path: Path) -> None:
@@ -37,3 +37,25 @@ def test_a_blend_is_described_as_it_is(face_folder: Path, tmp_path: Path) -> Non
 def test_no_recogniser(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="is no ONNX recogniser"):
         Teacher(tmp_path / "nowhere.onnx")
+
+
+def test_people_whom_the_first_folder_holds_out_are_not_blended(face_folder: Path, tmp_path: Path) -> None:
+    held_out = load_faces(face_folder, "val").descriptors()
+    assert held_out is not None
+    descriptors = np.stack([held_out[0], -held_out[0]])
+    marks = np.zeros((2, 68, 2), np.float32)
+    np.savez(tmp_path / "labels.npz", files=["carl.png", "stranger.png"], landmarks=marks, sface=descriptors)
+    found = [path.name for path, _ in pictures_to_blend([face_folder, tmp_path])]
+    assert found == [*(path.name for path, _ in labelled_pictures(face_folder)), "stranger.png"]
+
+
+def test_whom_a_further_folder_shows_must_be_known(face_folder: Path, tmp_path: Path) -> None:
+    for name in ("anna", "ben"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes((face_folder / f"{name}_0.png").read_bytes())
+    np.savez(tmp_path / "labels.npz", files=["anna/0.png", "ben/0.png"], landmarks=np.zeros((2, 68, 2)))
+    assert [path.parent.name for path, _ in pictures_to_blend([tmp_path])] == ["ben"]
+    with pytest.raises(PictureError, match="no sface descriptors of whom it holds out"):
+        pictures_to_blend([tmp_path, face_folder])
+    with pytest.raises(PictureError, match="has no sface"):
+        pictures_to_blend([face_folder, tmp_path])

@@ -1,3 +1,4 @@
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,3 +122,42 @@ def test_a_sheet_of_degradations(face_folder: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     with Image.open(out) as sheet:
         assert sheet.size == (4 * 256, 2 * 256)
+
+
+@pytest.mark.parametrize(
+    ("out", "index", "message"),
+    [
+        ("sheet.xyz", "a.png,anna,train,1", "its name ends in none of .jpeg, .jpg, .png, .webp"),
+        ("nowhere/sheet.png", "a.png,anna,train,1", "No such file or directory"),
+        ("sheet.png", "b.png,anna,train,1", "b.png: no such file"),
+        ("sheet.png", "a.png,anna,train,0", "has no sharp faces"),
+    ],
+)
+def test_sheets_that_cannot_be_made(tmp_path: Path, out: str, index: str, message: str) -> None:
+    Image.new("RGB", (512, 512)).save(tmp_path / "a.png")
+    (tmp_path / "index.csv").write_text(f"file,identity,split,hq\n{index}\n")
+    command = ["degrade-sheet", "--data", str(tmp_path), "--out", str(tmp_path / out), "--draws", "1"]
+    error = CliRunner().invoke(app, command).exception
+    assert isinstance(error, HonestFaceError) and message in str(error)
+
+
+def test_the_first_people_are_held_out_if_training_held_them_out(
+    face_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for person in ("1", "2", "3"):
+        shutil.copytree(face_folder, tmp_path / person, ignore=shutil.ignore_patterns("*.csv", "*.npz", "[b-d]*"))
+    seen = []
+
+    def stop(bundle: object, faces: Faces, *_: object) -> None:
+        seen.append({file.identity for file in faces.files})
+        raise HonestFaceError("seen")
+
+    monkeypatch.setattr("models.bundle.load_bundle", lambda *_: None)
+    monkeypatch.setattr("training.evaluation.evaluate", stop)
+    command = ["evaluate", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    for more in ([], ["--held-out-people", "2"]):
+        CliRunner().invoke(app, [*command, *more])
+    assert seen == [{"1"}, {"1", "2"}]
+    sheet = ["degrade-sheet", "--data", str(tmp_path), "--out", str(tmp_path / "sheet.png"), "--draws", "1"]
+    result = CliRunner().invoke(app, [*sheet, "--split", "val", "--held-out-people", "2"])
+    assert "4 faces" in result.output

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from models.errors import PictureError
-from training.faces import described_pictures, labelled_pictures, load_faces
+from training.faces import SAME_PERSON, Faces, all_files, described_pictures, labelled_pictures, load_faces
 
 
 def test_a_csv_index_with_labels(face_folder: Path) -> None:
@@ -87,3 +87,109 @@ def test_pictures_that_no_index_names_are_for_training(tmp_path: Path) -> None:
 def test_a_folder_without_labels(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"no labels\.npz"):
         labelled_pictures(tmp_path)
+
+
+def written_labels(folder: Path, files: list[str], sface: object = None) -> None:
+    described = {} if sface is None else {"sface": np.array(sface, np.float32)}
+    np.savez(
+        folder / "labels.npz", files=files, landmarks=np.zeros((len(files), 68, 2)), allow_pickle=False, **described
+    )
+
+
+def test_who_is_like_a_person_held_out_elsewhere_is_left_out(tmp_path: Path) -> None:
+    """Descriptors whose cosine to the first of two held-out people is known; lengths do not count."""
+    near, far = ([cosine, (1 - cosine**2) ** 0.5] for cosine in (SAME_PERSON + 0.01, SAME_PERSON - 0.01))
+    held_out = np.array([[3, 0], [0, -1]], np.float32)
+    written_labels(tmp_path, ["near.png", "far.png"], [near, far])
+    assert [path.name for path, *_ in described_pictures(tmp_path, apart_from=held_out)] == ["far.png"]
+    assert [path.name for path, _ in labelled_pictures(tmp_path, apart_from=held_out)] == ["far.png"]
+    with pytest.raises(PictureError, match="another kind"):
+        described_pictures(tmp_path, apart_from=np.ones((2, 3), np.float32))
+    with pytest.raises(PictureError, match="no pictures but of people who are held out"):
+        described_pictures(tmp_path, apart_from=np.array([near, far], np.float32))
+    written_labels(tmp_path, ["near.png", "far.png"])  # nothing tells who they are
+    assert len(labelled_pictures(tmp_path, apart_from=held_out)) == 2
+
+
+def test_descriptors_of_a_split(face_folder: Path, tmp_path: Path) -> None:
+    found = load_faces(face_folder, "val").descriptors()
+    assert found is not None and found.shape == (4, 128)
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "index.csv").write_text("file,identity,split,hq\na.png,anna,train,1\n")
+    assert load_faces(tmp_path, "train").descriptors() is None
+
+
+@pytest.mark.parametrize(("held_out_people", "held_out"), [(None, ["1"]), (2, ["1", "2"])])
+def test_labels_are_split_as_faces_are(tmp_path: Path, held_out_people: int | None, held_out: list[str]) -> None:
+    names = ["10/a.png", "1/a.png", "2/a.png", "b.png"]
+    for name in names[:3]:
+        (tmp_path / name).parent.mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    written_labels(tmp_path, names, np.eye(4))
+    train = [path.relative_to(tmp_path).as_posix() for path, *_ in described_pictures(tmp_path, held_out_people)]
+    assert train == [name for name in names if name.split("/")[0] not in held_out]  # b.png is in no person's folder
+    for split in ("train", "val"):
+        files = [file.path for file in load_faces(tmp_path, split, held_out_people).files]
+        assert set(files) == {path for path, _ in labelled_pictures(tmp_path, split, held_out_people)} - {
+            tmp_path / "b.png"
+        }
+
+
+def test_an_index_and_a_number_of_people_held_out(face_folder: Path) -> None:
+    with pytest.raises(PictureError, match=r"index\.csv says who is held out"):
+        load_faces(face_folder, "val", 1)
+    with pytest.raises(PictureError, match=r"index\.csv says who is held out"):
+        labelled_pictures(face_folder, held_out_people=1)
+
+
+@pytest.mark.parametrize("name", ["../a.png", "/etc/a.png", "b/../../a.png", "", "."])
+def test_names_that_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    written_labels(tmp_path, [name])
+    with pytest.raises(PictureError, match=r"labels\.npz names .*no file of its folder"):
+        labelled_pictures(tmp_path)
+    (tmp_path / "labels.npz").unlink()
+    (tmp_path / "index.csv").write_text(f"file,identity,split,hq\n{name},anna,train,1\n")
+    with pytest.raises(PictureError, match=r"index\.csv names .*no file of its folder"):
+        all_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"file,identity\na.png,anna\n", "has no column split, hq"),
+        (b"", "has no column file, split"),
+        (b"file,identity,split,hq\na.png,anna\n", "picture 1 has too few columns"),
+        (b"file,identity,split,hq\n\xff\xfe,anna,train,1\n", "cannot be read"),
+    ],
+)
+def test_a_damaged_index(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "index.csv").write_bytes(content)
+    with pytest.raises(PictureError, match=message):
+        all_files(tmp_path)
+
+
+def test_damaged_labels(tmp_path: Path) -> None:
+    path = tmp_path / "labels.npz"
+    written_labels(tmp_path, ["a.png"])
+    whole = path.read_bytes()
+    np.savez(path, files=np.array([{}, None], dtype=object), landmarks=np.zeros((2, 68, 2)))
+    pickled = path.read_bytes()
+    for content in (b"", b"no labels", whole[:-40], whole[: len(whole) // 2] + bytes(len(whole) // 2), pickled):
+        path.write_bytes(content)
+        with pytest.raises(PictureError, match=r"cannot be read: it is damaged, or no file of labels$"):
+            labelled_pictures(tmp_path)
+    np.savez(path, files=["a.png"], landmarks=np.zeros((2, 68, 2)))
+    with pytest.raises(PictureError, match=r"1 files, but landmarks of shape \[2, 68, 2\]"):
+        labelled_pictures(tmp_path)
+
+
+def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+    for name, content in (("text.png", b"no picture"), ("half.png", (tmp_path / "whole.png").read_bytes()[:2000])):
+        (tmp_path / name).write_bytes(content)
+    names = {"text.png": "is no picture", "half.png": "is no picture", "nowhere.png": "no such file"}
+    (tmp_path / "index.csv").write_text("file,identity,split,hq\n" + "".join(f"{n},anna,train,1\n" for n in names))
+    faces = Faces(all_files(tmp_path))
+    for index, (name, message) in enumerate(names.items()):
+        with pytest.raises(PictureError, match=f"{name}.*{message}"):
+            faces.pixels(index)

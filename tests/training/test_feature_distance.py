@@ -53,9 +53,19 @@ def test_it_is_frozen_and_differentiable_in_the_restored_image(distance: VGG16Fe
 def test_files_that_hold_no_vgg16(vgg16_file: Path, tmp_path: Path) -> None:
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "half.pt")
     (tmp_path / "text.pt").write_text("no weights")
+    torch.save({"features.0.weight": torch.zeros(1), "features.0.bias": torch.zeros(64)}, tmp_path / "shape.pt")
     torch.save(Path("an object"), tmp_path / "object.pt")
-    for name in ("nowhere.pt", "half.pt", "text.pt", "object.pt"):
-        with pytest.raises(WeightsError, match="not a VGG16 feature file"):
+    torch.save([torch.zeros(3)], tmp_path / "list.pt")
+    messages = {
+        "nowhere.pt": "no such file",
+        "half.pt": "not a VGG16 feature file: features.0 is missing",
+        "shape.pt": "not a VGG16 feature file: features.0 is missing or of another shape",
+        "text.pt": "cannot be read",
+        "object.pt": "holds no weights",
+        "list.pt": "holds no weights",
+    }
+    for name, message in messages.items():
+        with pytest.raises(WeightsError, match=rf"^[^\n]*{name}[^\n]*{message}[^\n]*$"):
             VGG16FeatureDistance(tmp_path / name)
     with pytest.raises(WeightsError, match="not a VGG16 feature file"):
         VGG16FeatureDistance(vgg16_file, layers=(14,))  # a file that ends before that layer

@@ -51,3 +51,28 @@ def test_a_folder_for_each_person(face_folder: Path, tmp_path: Path) -> None:
     pack_data(tmp_path / "faces", tmp_path / "packed", 60)
     assert [file.identity for file in load_faces(tmp_path / "packed", "val").files] == ["anna"]
     assert not (tmp_path / "packed" / "labels.npz").exists()
+
+
+def test_the_split_of_training_is_kept(face_folder: Path, tmp_path: Path) -> None:
+    for name in ("anna", "ben", "carl"):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        shutil.copy(face_folder / f"{name}_0.png", tmp_path / "faces" / name / "0.png")
+    command = ["pack-data", "--data", str(tmp_path / "faces"), "--out", str(tmp_path / "packed"), "--held-out-people"]
+    result = CliRunner().invoke(app, [*command, "2"])
+    assert result.exit_code == 0, result.output
+    assert [file.identity for file in load_faces(tmp_path / "packed", "val").files] == ["anna", "ben"]
+
+
+def test_what_cannot_be_copied(tmp_path: Path) -> None:
+    index = tmp_path / "index.csv"
+    index.write_text("file,identity,split,hq\nnowhere.png,anna,val,1\n")
+    with pytest.raises(PictureError, match=r"nowhere\.png: No such file"):
+        pack_data(tmp_path, tmp_path / "packed", 60)
+    with pytest.raises(PictureError, match="Not a directory"):
+        pack_data(tmp_path, index, 60)
+    (tmp_path / "secret.png").touch()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "index.csv").write_text("file,identity,split,hq\n../secret.png,anna,val,1\n")
+    with pytest.raises(PictureError, match="no file of its folder"):
+        pack_data(tmp_path / "data", tmp_path / "deep" / "packed", 60)
+    assert not (tmp_path / "deep").exists()

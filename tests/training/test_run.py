@@ -114,9 +114,9 @@ def test_the_shipped_settings_of_every_stage_are_valid(stage: str) -> None:
         (["decoded_side=264"], "decoded_side is 264, must be 1 to 256"),
         (["decoded_side=252"], "decoded_side: Input should be a multiple of 8"),
         (["feature_side=0"], "feature_side is 0, must be 1 to 256"),
-        (["feature_gan_side=257"], "feature_gan_side is 257, must be 1 to 256"),
+        (["feature_gan_weight=0.01", "feature_gan_side=257"], "feature_gan_side is 257, must be 1 to 256"),
         (
-            ["decoded_side=56", "feature_side=32", "feature_gan_side=32"],
+            ["decoded_side=56", "feature_side=32"],
             "decoded_side is 56, spectrum_weight needs 64 at least",
         ),
     ],

@@ -8,7 +8,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.training.toy_stage import Killed, ToyConfig, ToyStage
+from models.errors import HonestFaceError, PictureError
+from tests.training.toy_stage import Killed, ToyConfig, ToyDataset, ToyStage
+from training.stage import Batch
 from training.trainer import NumberedSampler, Trainer, TrainingError
 
 STEPS = 12
@@ -185,6 +187,74 @@ def test_the_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     train(tmp_path, steps=2)
     with pytest.raises(TrainingError, match="another network: start in a new run folder"):
         train(tmp_path, width=5)
+
+
+def spoilt(run: Path, **values: object) -> None:
+    """A checkpoint with other values; None leaves one out."""
+    path = run / "checkpoint.pt"
+    state = {**torch.load(path, weights_only=True), **values}
+    torch.save({name: value for name, value in state.items() if value is not None}, path)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "object"])
+def test_a_damaged_checkpoint(tmp_path: Path, damage: str) -> None:
+    train(tmp_path, steps=2)
+    path = tmp_path / "checkpoint.pt"
+    if damage == "object":
+        torch.save(Path("an object"), path)
+    else:
+        path.write_bytes({"truncated": path.read_bytes()[:-200], "garbage": b"no checkpoint", "empty": b""}[damage])
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt cannot be read: it is damaged, or no checkpoint$"):
+        train(tmp_path)
+
+
+def test_the_checkpoint_of_another_optimiser_is_refused_and_an_old_one_taken(tmp_path: Path) -> None:
+    train(tmp_path, steps=2)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt was trained with adamw: set optimizer=adamw, not muon"):
+        train(tmp_path, optimizer="muon")
+    spoilt(tmp_path, optimizer_name=None)  # as until 0.11.0
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt is no checkpoint of such a run"):
+        train(tmp_path, optimizer="muon")
+    assert train(tmp_path)[1].step == STEPS
+
+
+def test_checkpoints_whose_parts_do_not_fit(tmp_path: Path) -> None:
+    train(tmp_path, steps=2)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    moments = {
+        number: {name: torch.zeros(7) if value.dim() else value for name, value in kept.items()}
+        for number, kept in state["optimizer"]["state"].items()
+    }
+    for changed in (
+        {"optimizer": state["optimizer"] | {"state": moments}},
+        {"optimizer": [1]},
+        {"step": "two"},
+        {"network": {"0.weight": 1}},
+        {"average": None},
+    ):
+        torch.save(state, tmp_path / "checkpoint.pt")
+        spoilt(tmp_path, **changed)
+        with pytest.raises(TrainingError, match=r"checkpoint\.pt is no checkpoint of such a run: start in a new run"):
+            train(tmp_path)
+    torch.save([1, 2], tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="no checkpoint of such a run"):
+        train(tmp_path)
+    torch.save(state | {"average": {"0.weight": torch.zeros(1)}}, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="another network"):
+        train(tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # Python 3.12 on: torch's threads beside a fork
+def test_a_picture_that_cannot_be_read_is_one_line(
+    tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(self: ToyDataset, number: int) -> Batch:
+        raise PictureError("a.png: no such file")
+
+    monkeypatch.setattr(ToyDataset, "__getitem__", unreadable)
+    with pytest.raises(HonestFaceError, match=r"^a\.png: no such file$"):
+        train(tmp_path, workers=workers)
 
 
 def test_bf16_trains_too(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from models.geometry import transform_points, warp
 from training.components import save_component
 from training.degradation import PRESETS, degrade
 from training.face_views import relight
-from training.faces import labelled_pictures
+from training.faces import labelled_pictures, read_pixels
 from training.images import to_image
 from training.stage import Batch, Stage, TrainingConfig
 
@@ -66,8 +66,7 @@ class SceneDataset(Dataset[Batch]):
 
     def _photo(self, path: Path) -> Pixels:
         if path not in self._decoded:
-            with Image.open(path) as image:
-                self._decoded[path] = np.asarray(image.convert("RGB"))
+            self._decoded[path] = read_pixels(path)
         return self._decoded[path]
 
     def _background(self, rng: np.random.Generator) -> Pixels:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -17,7 +16,7 @@ from models.identity_network import EmbeddedIdentityEncoder, IdentityNetwork, Id
 from training.components import load_component, save_component
 from training.degradation import PRESETS, degrade
 from training.face_views import Jitter, random_view
-from training.faces import Faces, described_pictures, load_faces
+from training.faces import Faces, described_pictures, load_faces, read_pixels
 from training.images import to_image
 from training.restoration_data import aligned_face
 from training.stage import Batch, Stage, TrainingConfig
@@ -27,7 +26,7 @@ from training.whitening import within_class_whitening
 
 class IdentityConfig(TrainingConfig):
     extra: tuple[Path, ...] = ()
-    """More folders with `labels.npz` (files, landmarks, sface)."""
+    """More folders with `labels.npz` (files, landmarks, sface); who is too like a person held out is left out."""
     relation_weight: float = 2.0
     warm_start: Path | None = None
     """The encoder of an earlier run to begin with."""
@@ -45,10 +44,8 @@ class DescribedDataset(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng((self.config.seed, number))
         path, landmarks, descriptor = self.pictures[rng.integers(len(self.pictures))]
-        with Image.open(path) as image:
-            picture = np.asarray(image.convert("RGB"))
         frame = fit_similarity(five_points(landmarks), ARCFACE_112)
-        view, _, _ = random_view(picture, frame, ARCFACE_SIZE, self.jitter, rng)
+        view, _, _ = random_view(read_pixels(path), frame, ARCFACE_SIZE, self.jitter, rng)
         return {"image": to_image(view), "descriptor": torch.from_numpy(descriptor / np.linalg.norm(descriptor))}
 
 
@@ -62,13 +59,13 @@ class IdentityStage(Stage):
         self.network = IdentityNetwork(IdentityNetworkConfig())
         if config.warm_start:
             load_component(self.network, config.warm_start)
-        pictures = described_pictures(config.data)
-        for folder in config.extra:
-            pictures += described_pictures(folder)
-        self.dataset = DescribedDataset(pictures, config)
         self.faces, self.held_out = (
             load_faces(config.data, split, config.held_out_people) for split in ("train", "val")
         )
+        pictures = described_pictures(config.data, config.held_out_people)
+        for folder in config.extra:
+            pictures += described_pictures(folder, apart_from=self.held_out.descriptors())
+        self.dataset = DescribedDataset(pictures, config)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         found = self.network.describe(batch["image"].to(memory_format=torch.channels_last))

@@ -16,7 +16,7 @@ from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig, soft
 from training.components import save_component
 from training.degradation import Degradation, degrade
 from training.face_views import Jitter, moved_landmarks, random_view
-from training.faces import labelled_pictures, load_faces
+from training.faces import labelled_pictures, load_faces, read_pixels
 from training.images import to_image
 from training.restoration_data import aligned_face
 from training.stage import Batch, Stage, TrainingConfig
@@ -27,7 +27,8 @@ EIGHT_TIMES = Degradation(blur=(4, 4), down=(8, 8), noise=(8, 8), jpeg=(60, 60))
 
 class LandmarksConfig(TrainingConfig):
     extra: tuple[Path, ...] = ()
-    """More folders of pictures with landmarks only: `landmarks.npz` or `labels.npz` with files and landmarks."""
+    """More folders of pictures with landmarks: `landmarks.npz` or `labels.npz` with files and landmarks. With
+    descriptors (sface) there too, who is too like a person held out is left out."""
     heatmap_sigma: float = 1.0
     coordinate_weight: float = 20.0
 
@@ -42,10 +43,8 @@ class ViewDataset(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng((self.config.seed, number))
         path, landmarks = self.pictures[rng.integers(len(self.pictures))]
-        with Image.open(path) as image:
-            picture = np.asarray(image.convert("RGB"))
         frame = fit_similarity(five_points(landmarks), FFHQ_512 * (self.size / 512))
-        view, matrix, mirrored = random_view(picture, frame, self.size, self.jitter, rng)
+        view, matrix, mirrored = random_view(read_pixels(path), frame, self.size, self.jitter, rng)
         points = (moved_landmarks(landmarks, matrix, mirrored) + 0.5) / self.size
         return {"image": to_image(view), "points": torch.from_numpy(points.astype(np.float32))}
 
@@ -58,12 +57,11 @@ class LandmarksStage(Stage):
     def __init__(self, config: LandmarksConfig) -> None:
         self.config = config
         self.network = LandmarkNetwork(LandmarkNetworkConfig())
-        faces = load_faces(config.data, "train", config.held_out_people)
+        faces, self.held_out = (load_faces(config.data, split, config.held_out_people) for split in ("train", "val"))
         pictures = [(file.path, file.landmarks) for file in faces.files if file.landmarks is not None]
         for folder in config.extra:
-            pictures += labelled_pictures(folder)
+            pictures += labelled_pictures(folder, apart_from=self.held_out.descriptors())
         self.dataset = ViewDataset(pictures, config, self.network.config.size)
-        self.held_out = load_faces(config.data, "val", config.held_out_people)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         logits = self.network(batch["image"].to(memory_format=torch.channels_last)).float()

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,7 +8,9 @@ from models.geometry import arcface_crop
 from models.identity_network import IdentityNetwork, IdentityNetworkConfig
 from tests.training.one_step import one_step
 from training.components import load_component
+from training.faces import load_faces
 from training.stages.identity import IdentityConfig, IdentityStage
+from training.stages.landmarks import LandmarksConfig, LandmarksStage
 from training.trained_weights import trained_weights
 
 
@@ -21,6 +24,26 @@ def test_views_come_with_the_teachers_unit_embedding(stage: IdentityStage) -> No
     sample = stage.dataset[0]
     assert sample["image"].shape == (3, 112, 112)
     assert float(sample["descriptor"].norm()) == pytest.approx(1, abs=1e-5)
+
+
+def test_more_pictures_of_held_out_people_are_left_out(face_folder: Path, tmp_path: Path) -> None:
+    held_out = load_faces(face_folder, "val").descriptors()
+    assert held_out is not None
+    marks, descriptors = np.zeros((2, 68, 2), np.float32), np.stack([held_out[0], -held_out[0]])
+    np.savez(tmp_path / "labels.npz", files=["carl.png", "stranger.png"], landmarks=marks, sface=descriptors)
+    config = {"data": face_folder, "extra": (tmp_path,), "run": tmp_path, "steps": 1, "batch": 4}
+    for stage in (IdentityStage(IdentityConfig(**config)), LandmarksStage(LandmarksConfig(**config))):
+        assert [picture[0].name for picture in stage.dataset.pictures][4:] == ["stranger.png"]
+
+
+def test_its_own_held_out_people_are_not_learned_from(face_folder: Path, tmp_path: Path) -> None:
+    names = ["1/a.png", "2/a.png", "3/a.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to(face_folder / "anna_0.png")
+    np.savez(tmp_path / "labels.npz", files=names, landmarks=np.zeros((3, 68, 2)), sface=np.eye(3))
+    stage = IdentityStage(IdentityConfig(data=tmp_path, held_out_people=2, run=tmp_path, steps=1, batch=4))
+    assert [path.parent.name for path, *_ in stage.dataset.pictures] == ["3"]
 
 
 def test_one_step(stage: IdentityStage) -> None:

@@ -27,7 +27,7 @@ from training.stages import baseline, honestface, vre
 
 pytestmark = pytest.mark.slow
 CONFIGS = Path(training.__file__).parent / "configs" / "sd21"
-LEAN = ["steps=2", "batch=1", "workers=0", "threads=1", "precision=fp32", "warmup=0"]
+LEAN = ["held_out_people=null", "steps=2", "batch=1", "workers=0", "threads=1", "precision=fp32", "warmup=0"]
 NO_WEIGHTS = "{kind: mse, edges: true}"
 
 
