@@ -21,6 +21,7 @@ from PIL import (
     features,
 )
 
+from models.avif_frame import frame_sizes
 from models.errors import PictureError
 from models.geometry import Pixels, bands, enlargement, warp
 
@@ -110,9 +111,10 @@ _MOST_SCANS = 100
 #: A marker of a JPEG: what follows 0xff elsewhere is 0 in the scans' data, a restart, or padding.
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _START_OF_SCAN, _END_OF_IMAGE, _WITHOUT_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
-#: TIFF's tags, and the largest tile of a small picture in pixels: a tile is decoded whole.
+#: TIFF's tags.
 _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH = 258, 262, 322, 323
-_SMALL_TILE = 1024 * 1024
+#: Pixels that a TIFF's tile or an AVIF's frames, decoded whole, may have of even the smallest picture.
+_ANY_PICTURE = 1024 * 1024
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
@@ -211,10 +213,16 @@ def _check_effort(data: bytes, image: ImageFile.ImageFile, kind: _Format) -> Non
     """Raises PictureError where decoding would take far more time or memory than the picture's size tells."""
     if kind.name == "jpeg" and _scans(data) > _MOST_SCANS:
         raise PictureError(f"the JPEG file has more than {_MOST_SCANS} scans")
-    if kind.name == "tiff":
-        width, height = (_number(image, tag, 0) for tag in (_TILE_WIDTH, _TILE_LENGTH))
-        if width * height > max(4 * image.width * image.height, _SMALL_TILE):
-            raise PictureError("the TIFF file is damaged: its tiles are far larger than the picture")
+    most = max(4 * image.width * image.height, _ANY_PICTURE)
+    if kind.name == "tiff" and _number(image, _TILE_WIDTH, 0) * _number(image, _TILE_LENGTH, 0) > most:
+        raise PictureError("the TIFF file is damaged: its tiles are far larger than the picture")
+    if kind.name == "avif":
+        try:
+            frames = sum(frame_sizes(data))
+        except ValueError as error:
+            raise PictureError(f"the AVIF file is damaged, or of a kind that is not read: {error}") from None
+        if frames > most:
+            raise PictureError("the AVIF file is damaged: its frames are far larger than the picture")
 
 
 def _scans(data: bytes) -> int:

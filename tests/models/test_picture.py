@@ -367,3 +367,16 @@ def test_grey_tiffs_keep_their_white(bits: int, photometric: int) -> None:
 def test_a_tiffs_profile_that_is_a_number_is_none() -> None:
     tags = {**GREY, 258: (3, [8]), 262: (3, [1]), 34675: (3, [5])}
     assert decode(tiff(2, 1, tags, b"\x40\x80")).pixels[0, :, 0].tolist() == [0x40, 0x80]
+
+
+def test_an_avif_of_a_frame_larger_than_it_states_is_refused() -> None:
+    def stating(side: int, width: int, height: int) -> bytes:
+        """An AVIF of `side` px whose ispe box says something else."""
+        data = file(Image.new("RGB", (side, side), (90, 90, 90)), "AVIF")
+        at = data.index(b"ispe") + 8
+        assert data.count(b"ispe") == 1
+        return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
+
+    assert decode(stating(64, 64, 64)).pixels.shape == (64, 64, 3)
+    with pytest.raises(PictureError, match="frames are far larger"):
+        read_header(stating(2048, 64, 64))
