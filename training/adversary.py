@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -26,14 +27,14 @@ class AdversarialConfig(TrainingConfig):
     """The step from which the generator is trained against the discriminators, which learn from the first step on."""
     gan_r1: float = 0.0
     """Weight of R1 on all discriminators; it is taken every `gan_r1_every` steps, for as many."""
-    gan_r1_every: int = 8
+    gan_r1_every: int = Field(8, ge=1)
 
 
 class RestorationAdversarialConfig(AdversarialConfig):
     """A weight of 0 leaves that discriminator out. The paper has the latent one alone and states no weight."""
 
     latent_gan_weight: float = 0.0
-    latent_gan_rank: int = 16
+    latent_gan_rank: int = Field(16, ge=0)
     """LoRA's rank on the discriminator's UNet; 0 trains all of it."""
     feature_gan_weight: float = 0.0
     """Of the one that sees the perceptual distance's VGG16 features: that must be of kind "vgg16-features"."""
@@ -117,10 +118,16 @@ def restoration_adversary(
 
 
 def restoration_cases(
-    latents: tuple[Tensor, Tensor], prompt: Tensor, corner: Corner, part: DecodedSquare
+    latents: tuple[Tensor, Tensor],
+    prompt: Tensor,
+    corner: Corner,
+    decoded: DecodedSquare,
+    config: RestorationAdversarialConfig,
 ) -> dict[str, Case]:
-    """Restored and true latents, which lie at a corner of the face and were made under a prompt; and decoded ones."""
-    return {
-        "latent": Case(*latents, (prompt.detach().float(), corner)),
-        "feature": Case(part.restored, part.truth, (part.corner,)),
-    }
+    """Restored and true latents, which lie at a corner of the face and were made under a prompt; and, where the
+    settings have a discriminator for it, a part of a decoded square."""
+    cases = {"latent": Case(*latents, (prompt.detach().float(), corner))}
+    if config.feature_gan_weight:
+        part = decoded.part(config.feature_gan_side)
+        cases["feature"] = Case(part.restored, part.truth, (part.corner,))
+    return cases

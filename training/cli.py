@@ -174,12 +174,24 @@ def pack(
     runs: Annotated[Path, typer.Option(help="Folder with the finished runs, one a stage.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     version: Annotated[str, typer.Option(help="Version of the weights.")],
-    matching_angle: Annotated[float, typer.Option(help="Degrees; see the identity stage's validation.")],
+    matching_angle: Annotated[
+        float | None,
+        typer.Option(help="Degrees; see the identity stage's validation. By default that of --face-tools."),
+    ] = None,
     metrics: Annotated[Path | None, typer.Option(help="JSON of measured figures for the manifest.")] = None,
+    face_tools: Annotated[
+        Path | None, typer.Option(help="Bundle whose face tools to take instead of those of the runs.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the weights, where this project did not train them.")] = None,
+    generator: Annotated[
+        str, typer.Option(help="Run of the generator: honestface, or a blind one such as baseline.")
+    ] = "honestface",
 ) -> None:
     """Put the components of finished runs together as a bundle."""
     from training.pack import pack as write
 
-    manifest = write(runs, out, version, matching_angle, metrics)
+    manifest = write(
+        runs, out, version, matching_angle, metrics, face_tools=face_tools, licence=licence, generator=generator
+    )
     size = sum(file.bytes for file in manifest.files.values())
     typer.echo(f"{out}: {manifest.name} {manifest.version}, {len(manifest.files)} files, {size / 1e6:.1f} MB")

@@ -2,22 +2,27 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import load_file
+import torch
+from torch import Tensor, nn
 
-from models.bundle import Manifest, save_bundle
-from models.embedded_face_tools import FaceToolsConfig
-from models.errors import WeightsError
-from models.profiles import TINY
+from models.bundle import Manifest, save_bundle, verify_bundle
+from models.embedded_face_tools import FaceToolsConfig, build_face_tools
+from models.errors import HonestFaceError, WeightsError
+from models.foreign_weights import read_weights
+from models.honestface import HonestFace, HonestFaceConfig
+from models.iresnet import IResNetConfig
+from training.components import load_component, read_shape
 
-GENERATOR = ("vae", "unet", "vre", "identity_embedder", "reference_adapter", "position_map")
 FACE_TOOLS = ("detector", "landmarks", "identity")
 
 LICENCE = "Apache-2.0 (weights trained by the HonestFace project)"
 PROVENANCE = (
     "Trained from random weights by `honestface train` with the settings in training/configs. The identity encoder "
-    "learned from SFace's embeddings (OpenCV Zoo, Apache-2.0) of the training pictures, and the identity loss used "
-    "SFace beside it; perceptual losses used VGG16 features. Neither is part of the bundle."
+    "learned from SFace's embeddings (OpenCV Zoo, Apache-2.0) of the training pictures, the landmark network from "
+    "dlib's landmarks, and the identity loss used SFace beside the identity encoder; perceptual losses used VGG16 "
+    "features. None of these teachers is part of the bundle."
 )
 TRAINING_DATA = (
     "Official portraits of US members of Congress and governors (federal works, public domain)",
@@ -25,30 +30,106 @@ TRAINING_DATA = (
     "Face Research Lab London set, 3DSK and Canada sets by DeBruine & Jones (CC BY 4.0, "
     "doi 10.6084/m9.figshare.5047666.v5, OSF A3947, doi 10.6084/m9.figshare.4220517.v1)",
     "faker-js/assets-person-portrait (CC0 1.0, synthetic people)",
+    "Historic portraits of members of Congress, aligned and small (public domain): identity and landmark networks only",
 )
+OWNERS = "Weights trained by their owner, who has stated no licence; what they began with has its own"
 
 
-def pack(runs: Path, out: Path, version: str, matching_angle: float, metrics: Path | None) -> Manifest:
-    """Write the tiny bundle, in half precision, from the `honestface`, `detector`, `landmarks` and `identity` runs.
+def pack(
+    runs: Path,
+    out: Path,
+    version: str,
+    matching_angle: float | None,
+    metrics: Path | None,
+    *,
+    face_tools: Path | None = None,
+    licence: str | None = None,
+    generator: str = "honestface",
+) -> Manifest:
+    """Write the bundle of the run `generator`, with all components that its `generator.json` names.
+
+    Its face tools are those of the `detector`, `landmarks` and `identity` runs, in half precision with all else; or
+    those of the bundle `face_tools` with its matching angle, in single precision: a foreign network's statistics may
+    be more than a half holds. This project's licence and data are stated of the tiny profile alone, unless `licence`
+    says otherwise.
 
     Raises:
-        WeightsError: a run has not exported its component yet.
+        WeightsError: a run has not exported its component yet, or one does not fit the others.
+        BundleError: `face_tools` is no sound bundle.
     """
-    files = {name: runs / "honestface" / f"{name}.safetensors" for name in GENERATOR}
-    files |= {name: runs / name / f"{name}.safetensors" for name in FACE_TOOLS}
-    for path in files.values():
-        if not path.is_file():
-            raise WeightsError(f"{path} is missing: train that stage first")
-    manifest = {
-        "name": "honestface-tiny",
+    folder = runs / generator
+    shape = read_shape(folder)
+    tools = verify_bundle(face_tools) if face_tools else None
+    if matching_angle is None:
+        if tools is None:
+            raise HonestFaceError("a matching angle is needed (--matching-angle), or a bundle's face tools")
+        matching_angle = tools.matching_angle
+    config = tools.face_tools if tools else FaceToolsConfig()
+    _check_width(shape.generator, config)
+    figures = _figures(metrics) if metrics else {}
+    components = _generator(shape.generator, folder)
+    components |= _of_bundle(face_tools) if face_tools else _of_runs(runs)
+    ours = shape.profile == "tiny" and licence is None
+    manifest: dict[str, Any] = {
+        "name": f"honestface-{shape.profile}",
         "version": version,
-        "profile": "tiny",
-        "generator": TINY,
-        "face_tools": FaceToolsConfig(),
+        "profile": shape.profile,
+        "generator": shape.generator,
+        "face_tools": config,
         "matching_angle": matching_angle,
-        "licence": LICENCE,
-        "provenance": PROVENANCE,
-        "training_data": list(TRAINING_DATA),
-        "metrics": json.loads(metrics.read_text()) if metrics else {},
+        "licence": LICENCE if ours else licence or OWNERS,
+        "provenance": PROVENANCE if ours else f"Trained by its owner with `honestface train`, profile {shape.profile}.",
+        "training_data": list(TRAINING_DATA) if ours else ["its owner's, who has not stated it here"],
+        "metrics": figures,
     }
-    return save_bundle(out, manifest, {name: load_file(path) for name, path in files.items()})
+    if tools:
+        manifest["licence"] += f"; face tools: {tools.licence}"
+        manifest["provenance"] += f" Face tools of {tools.name} {tools.version}: {tools.provenance}"
+        manifest["training_data"] += [f"face tools: {line}" for line in tools.training_data]
+    return save_bundle(out, manifest, components, torch.float32 if tools else torch.float16)
+
+
+def _generator(config: HonestFaceConfig, folder: Path) -> dict[str, dict[str, Tensor]]:
+    """The weights of all components that such a generator has, checked."""
+    with torch.device("meta"):
+        network = HonestFace(config)
+    parts = {name: part for name, part in network.named_children() if part.state_dict()}
+    for name, part in parts.items():
+        load_component(part, folder / f"{name}.safetensors")
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
+def _of_runs(runs: Path) -> dict[str, dict[str, Tensor]]:
+    """The three face tools' weights, checked."""
+    found: dict[str, dict[str, Tensor]] = {}
+
+    def load(name: str, network: nn.Module) -> None:
+        load_component(network, runs / name / f"{name}.safetensors")
+        found[name] = network.state_dict()
+
+    build_face_tools(FaceToolsConfig(), 0.0, load)
+    return found
+
+
+def _of_bundle(bundle: Path) -> dict[str, dict[str, Tensor]]:
+    return {name: read_weights(bundle / f"{name}.safetensors") for name in FACE_TOOLS}
+
+
+def _check_width(generator: HonestFaceConfig, tools: FaceToolsConfig) -> None:
+    encoder = generator.identity_embedder.encoder if generator.identity_embedder else None
+    width = tools.identity.width if isinstance(tools.identity, IResNetConfig) else tools.identity.embedding
+    if encoder is not None and encoder.identity_width != width:
+        raise WeightsError(
+            f"the generator takes identities of width {encoder.identity_width}, the face tools give {width}: "
+            "pack it with the face tools that it was trained with (--face-tools)"
+        )
+
+
+def _figures(path: Path) -> dict[str, Any]:
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HonestFaceError(f"{path} cannot be read: {error}") from None
+    if not isinstance(figures, dict):
+        raise HonestFaceError(f"{path}: figures are a mapping of names to values")
+    return figures

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+import torch
 import yaml
 from pydantic import ValidationError
 
@@ -32,6 +33,7 @@ def run(stage: str, config: Path, overrides: list[str]) -> None:
     module = import_module(module_name)
     settings = load_config(config, getattr(module, config_name), overrides)
     build = cast(Callable[[TrainingConfig], Stage], getattr(module, stage_name))
+    torch.manual_seed(settings.seed)  # weights that no checkpoint holds must be the same when the run goes on
     Trainer(build(settings), settings, began).fit()
 
 

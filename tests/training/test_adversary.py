@@ -18,7 +18,7 @@ Opponents = Callable[..., Adversary]
 
 
 def config(**settings: object) -> RestorationAdversarialConfig:
-    values = {"data": Path(), "run": Path(), "steps": 1, "batch": 1, "latent_gan_rank": 4}
+    values = {"data": Path(), "run": Path(), "steps": 1, "batch": 1, "latent_gan_rank": 4, "feature_gan_side": 32}
     return RestorationAdversarialConfig.model_validate(values | settings)
 
 
@@ -39,7 +39,7 @@ def judged(adversary: Adversary, step: int = 0, seed: int = 0) -> tuple[dict[str
     square = torch.randn(4, 3, 32, 32, generator=generator)
     restored, decoded = (0.1 * target + 1).requires_grad_(), (0.1 * square).requires_grad_()
     prompt = torch.randn(4, 77, 24, generator=generator)
-    cases = restoration_cases((restored, target), prompt, (0, 0), DecodedSquare(decoded, square))
+    cases = restoration_cases((restored, target), prompt, (0, 0), DecodedSquare(decoded, square), config(**BOTH))
     return adversary.judge(cases, step), [restored, decoded]
 
 
@@ -50,6 +50,13 @@ def test_no_weight_no_adversary(opponents: Opponents) -> None:
     assert restoration_adversary(config(), small_generator(), MeanSquaredError()) is None
     only = opponents(feature_gan_weight=0.1)
     assert [name for name, _ in only.named_children()] == ["feature"]
+
+
+def test_a_square_smaller_than_the_part_of_a_discriminator_that_is_off() -> None:
+    latents, square = torch.zeros(2, 1, 16, 8, 8), DecodedSquare(*torch.zeros(2, 1, 3, 32, 32))
+    settings = config(latent_gan_weight=0.1, feature_gan_side=128)
+    cases = restoration_cases((latents[0], latents[1]), torch.zeros(1, 77, 24), (0, 0), square, settings)
+    assert set(cases) == {"latent"}
 
 
 def test_only_vgg16_can_be_looked_through() -> None:

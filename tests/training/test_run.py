@@ -119,16 +119,36 @@ def test_the_shipped_settings_of_every_stage_are_valid(stage: str) -> None:
             ["decoded_side=56", "feature_side=32"],
             "decoded_side is 56, spectrum_weight needs 64 at least",
         ),
+        (["feature_side=100"], "feature_side is 100, texture_weight needs a multiple of 32"),
+        (["feature_weight=0", "feature_side=288"], "feature_side is 288, must be 1 to 256"),
+        (["perceptual={kind: mse}"], "texture_weight needs a perceptual distance of kind vgg16-features"),
+        (
+            ["perceptual={kind: vgg16-features, backbone: vgg16.pt, edges: true}"],
+            "texture_weight needs a perceptual distance of kind vgg16-features, without edges",
+        ),
+        (["mfa_every=9"], "mfa_every is 9, must be a multiple of face_every (6)"),
+        *(
+            ([f"{name}=0"], f"{name}: Input should be greater than or equal to 1")
+            for name in ("feature_every", "mfa_every", "face_every", "gan_r1_every")
+        ),
+        *(([f"{name}=some"], f"{name}: Extra inputs are not permitted") for name in ("vae", "vre", "base_model")),
     ],
 )
-def test_squares_that_do_not_fit_are_one_clear_line(overrides: list[str], said: str) -> None:
+def test_restoration_settings_that_do_not_fit_are_one_clear_line(overrides: list[str], said: str) -> None:
     with pytest.raises(HonestFaceError) as caught:
         load_config(CONFIGS / "honestface.yaml", HonestFaceStageConfig, overrides)
     assert said in str(caught.value) and ": : " not in str(caught.value)
 
 
+def test_a_blind_model_needs_an_autoencoder() -> None:
+    with pytest.raises(HonestFaceError, match="an autoencoder is needed: set vae, base_model or warm_start"):
+        load_config(CONFIGS / "baseline.yaml", BaselineConfig, ["vae=null"])
+    for other in ("base_model", "warm_start"):
+        load_config(CONFIGS / "baseline.yaml", BaselineConfig, ["vae=null", f"{other}=some"])
+
+
 def test_sides_of_losses_that_are_off_are_not_looked_at() -> None:
-    off = ["feature_weight=0", "feature_gan_weight=0", "feature_side=999", "feature_gan_side=999"]
+    off = ["feature_weight=0", "texture_weight=0", "feature_gan_weight=0", "feature_side=999", "feature_gan_side=999"]
     config = load_config(CONFIGS / "honestface.yaml", HonestFaceStageConfig, off)
     assert isinstance(config, HonestFaceStageConfig) and config.feature_side == 999
 

@@ -18,7 +18,7 @@ from models.honestface import HonestFace, HonestFaceConfig
 from models.lora import adapter_state, add_adapters, merge_lora
 from models.profiles import PROFILES
 from training.adversary import Adversary, RestorationAdversarialConfig, restoration_adversary, restoration_cases
-from training.components import load_component, save_components
+from training.components import load_component, save_generator
 from training.faces import load_faces
 from training.feature_distance import VGG16FeatureDistance
 from training.images import psnr, sheet
@@ -28,20 +28,17 @@ from training.seam_loss import seam_loss
 from training.spectrum_loss import SMALLEST_SIDE, spectrum_loss
 from training.squares import DecodedSquare, cut, decode_square, in_pixels, random_corner
 from training.stage import Batch, ProfileName, Stage, on_device
-from training.texture_loss import texture_loss
+from training.texture_loss import WINDOW, texture_loss
 
 
-class BaselineConfig(RestorationAdversarialConfig):
+class RestorationConfig(RestorationAdversarialConfig):
+    """What both restoration stages set."""
+
     vgg16: Path | None = None
     """VGG16 features, Caffe order: the perceptual distance, unless `perceptual` names another."""
     perceptual: PerceptualConfig | None = None
     profile: ProfileName = "tiny"
-    base_model: Path | None = None
-    """Stable Diffusion 2.1-base in diffusers' layout: its UNet and VAE to begin with (sd21)."""
-    vae: Path | None = None
-    """The autoencoder to begin with, where it is not the base model's."""
-    vre: Path
-    lora_rank: int = 0
+    lora_rank: int = Field(0, ge=0)
     """Rank (and alpha) of LoRA on the UNet; 0 trains all of it."""
     warm_start: Path | None = None
     """A folder with components of an earlier run to begin with."""
@@ -64,11 +61,11 @@ class BaselineConfig(RestorationAdversarialConfig):
     spectrum_weight: float = 0.0
     """Of the power of fine detail, frequency by frequency (`spectrum_loss`)."""
     texture_weight: float = 0.0
-    """Of VGG16's activations in small windows, wherever they lie (`texture_loss`); counts where
-    the perceptual distance does."""
+    """Of VGG16's activations in small windows, wherever they lie (`texture_loss`), at the steps and on the part of the
+    perceptual distance, which must be of kind "vgg16-features"."""
     feature_weight: float = 0.1
     """Of the perceptual distance; Eq. 9 is `perceptual: {kind: dists, edges: true, backbone: ...}`."""
-    feature_every: int = 2
+    feature_every: int = Field(2, ge=1)
     feature_from: int = 0
     """The step from which the perceptual distance counts: a small network learns faster without it at first."""
     feature_side: int = 160
@@ -77,7 +74,7 @@ class BaselineConfig(RestorationAdversarialConfig):
     def _squares_lie_inside_one_another(self) -> Self:
         """Each side is at most the side of what it is part of; those of a weight of 0 are not looked at."""
         parts = [("crop_side", self.crop_side, ALIGNED_SIZE), ("decoded_side", self.decoded_side, self.crop_side)]
-        if self.feature_weight:
+        if self.feature_weight or self.texture_weight:
             parts.append(("feature_side", self.feature_side, self.decoded_side))
         if self.feature_gan_weight:
             parts.append(("feature_gan_side", self.feature_gan_side, self.decoded_side))
@@ -86,6 +83,30 @@ class BaselineConfig(RestorationAdversarialConfig):
                 raise ValueError(f"{name} is {side}, must be 1 to {whole}")
         if self.spectrum_weight and self.decoded_side < SMALLEST_SIDE:
             raise ValueError(f"decoded_side is {self.decoded_side}, spectrum_weight needs {SMALLEST_SIDE} at least")
+        return self
+
+    @model_validator(mode="after")
+    def _texture_has_activations_of_whole_windows(self) -> Self:
+        if self.texture_weight:
+            if self.perceptual and (self.perceptual.kind != "vgg16-features" or self.perceptual.edges):
+                raise ValueError("texture_weight needs a perceptual distance of kind vgg16-features, without edges")
+            if self.feature_side % WINDOW:
+                raise ValueError(f"feature_side is {self.feature_side}, texture_weight needs a multiple of {WINDOW}")
+        return self
+
+
+class BaselineConfig(RestorationConfig):
+    base_model: Path | None = None
+    """Stable Diffusion 2.1-base in diffusers' layout: its UNet and VAE to begin with (sd21)."""
+    vae: Path | None = None
+    """The autoencoder to begin with, where it is not the base model's."""
+    vre: Path
+
+    @model_validator(mode="after")
+    def _an_autoencoder_is_there(self) -> Self:
+        """It is frozen: random weights would stay random."""
+        if not (self.vae or self.base_model or self.warm_start):
+            raise ValueError("an autoencoder is needed: set vae, base_model or warm_start")
         return self
 
 
@@ -142,8 +163,8 @@ class BaselineStage(Stage):
         decoded = decode_square(network, restored, truth, self.config.decoded_side, place)
         losses = restoration_losses(restored, target, decoded, self.features, self.config, step)
         if self.adversary is not None:
-            part = decoded.part(self.config.feature_gan_side)
-            losses |= self.adversary.judge(restoration_cases((restored, target), prompt, corner, part), step)
+            cases = restoration_cases((restored, target), prompt, corner, decoded, self.config)
+            losses |= self.adversary.judge(cases, step)
         return losses
 
     def validate(self) -> Mapping[str, float]:
@@ -162,7 +183,7 @@ class BaselineStage(Stage):
         return sheet([list(lq), [self.network(image[None]).restored[0] for image in lq], list(truth)])
 
     def export(self, folder: Path) -> None:
-        save_components(without_adapters(self.network, self._shape()), folder)
+        save_generator(without_adapters(self.network, self._shape()), self.config.profile, folder)
 
     def _shape(self) -> HonestFaceConfig:
         return replace(PROFILES[self.config.profile], identity_embedder=None, reference_adapter=None)
@@ -199,7 +220,7 @@ def keep_less(network: HonestFace) -> None:
             part.enable_gradient_checkpointing()
 
 
-def chosen_distance(config: BaselineConfig) -> nn.Module:
+def chosen_distance(config: RestorationConfig) -> nn.Module:
     """The perceptual distance of the settings."""
     if config.perceptual is None and config.vgg16 is None:
         raise HonestFaceError("a perceptual distance is needed: set vgg16 (Caffe order) or perceptual")
@@ -247,7 +268,7 @@ def restoration_losses(
     target: Tensor,
     decoded: DecodedSquare,
     features: nn.Module,
-    config: BaselineConfig,
+    config: RestorationConfig,
     step: int,
 ) -> dict[str, Tensor]:
     """Losses of restored latents `[B, C, h, w]` against target latents, and of a decoded square against the truth."""
@@ -262,7 +283,8 @@ def restoration_losses(
         losses["seams"] = config.seam_weight * seam_loss(decoded.restored)
     if config.spectrum_weight:
         losses["spectrum"] = config.spectrum_weight * spectrum_loss(decoded.restored, decoded.truth)
-    if step >= config.feature_from and step % config.feature_every == 0:
+    seen = config.feature_weight or config.texture_weight
+    if seen and step >= config.feature_from and step % config.feature_every == 0:
         part = decoded.part(config.feature_side)
         if config.texture_weight:
             assert isinstance(features, VGG16FeatureDistance)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.bundle import load_exactly, read_manifest
@@ -22,7 +22,7 @@ from models.landmark_network import HeatmapLandmarkDetector, LandmarkNetwork, La
 from models.profiles import PROFILES
 from models.references import References
 from training.adversary import Adversary, restoration_adversary, restoration_cases
-from training.components import load_component, save_components
+from training.components import load_component, save_generator
 from training.faces import load_faces
 from training.identity_loss import identity_loss
 from training.images import psnr, sheet
@@ -33,7 +33,7 @@ from training.restoration_data import RestorationDataset, held_out_samples
 from training.squares import DecodedSquare, cut, decode_square, in_pixels, random_corner
 from training.stage import Batch, Stage, on_device
 from training.stages.baseline import (
-    BaselineConfig,
+    RestorationConfig,
     adapt,
     chosen_distance,
     freeze_all_but,
@@ -46,7 +46,7 @@ from training.stages.baseline import (
 )
 
 
-class HonestFaceStageConfig(BaselineConfig):
+class HonestFaceStageConfig(RestorationConfig):
     baseline: Path
     """Folder with the blind model's components: a finished baseline run, or a bundle such as OSDFace's."""
     landmarks: Path | None = None
@@ -72,12 +72,19 @@ class HonestFaceStageConfig(BaselineConfig):
     """The paper: LPIPS. By default what the whole picture is compared with."""
     mfa_heatmap: bool = True
     """Whether MFA looks where people look (Eq. 10-11); off in the ablation of Table 3b."""
-    mfa_every: int = 4
-    """How often MFA is measured on the decoded square; its weight makes up for the steps between."""
-    face_every: int = 4
+    mfa_every: int = Field(4, ge=1)
+    """How often MFA is measured on the decoded square; its weight makes up for the steps between. A multiple of
+    `face_every`, so that it is never due on a whole face, unless all steps see these."""
+    face_every: int = Field(4, ge=1)
     """How often whole faces are restored for the identity loss; the steps between see squares of `crop_side`."""
     face_batch: int = 4
     """Whole faces of such a step."""
+
+    @model_validator(mode="after")
+    def _mfa_is_never_due_on_a_whole_face(self) -> Self:
+        if self.mfa_weight and self.mfa_every % self.face_every:
+            raise ValueError(f"mfa_every is {self.mfa_every}, must be a multiple of face_every ({self.face_every})")
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,9 +181,9 @@ class HonestFaceStage(Stage):
         if not whole or config.face_every == 1:
             losses |= restoration_losses(restored, target, decoded, self.features, config, step)
         if self.adversary is not None:
-            part = decoded.part(config.feature_gan_side)
-            losses |= self.adversary.judge(restoration_cases((restored, target), given.prompt, corner, part), step)
-        if (not whole or config.face_every == 1) and step % config.mfa_every == 1 % config.mfa_every:
+            cases = restoration_cases((restored, target), given.prompt, corner, decoded, config)
+            losses |= self.adversary.judge(cases, step)
+        if config.mfa_weight and step % config.mfa_every == 0:
             mask = attention_mask(given.marks.heatmaps, given.truth.shape[-1])
             mask = cut(mask, decoded.corner, decoded.truth.shape[-1])
             mask = mask if config.mfa_heatmap else torch.ones_like(mask)
@@ -221,7 +228,7 @@ class HonestFaceStage(Stage):
         )
 
     def export(self, folder: Path) -> None:
-        save_components(without_adapters(self.network, self._shape()), folder)
+        save_generator(without_adapters(self.network, self._shape()), self.config.profile, folder)
 
     def _shape(self) -> HonestFaceConfig:
         """The profile's, with the identity encoder's width and without the parts that an ablation leaves out."""

@@ -54,13 +54,13 @@ def test_from_nothing_to_a_bundle(face_folder: Path, vgg16_file: Path, tmp_path:
     train("identity", extra="[]")
     train("vae", vgg16=vgg16_file)
     train("vre", association_from=0)
-    blind = {"vgg16": vgg16_file, "vae": runs / "vae" / "vae.safetensors", "vre": runs / "vre" / "vre.safetensors"}
+    blind = {"vae": runs / "vae" / "vae.safetensors", "vre": runs / "vre" / "vre.safetensors"}
     squares = {"crop_side": 128, "decoded_side": 64, "feature_side": 32, "feature_gan_side": 64, "perceptual": "null"}
+    squares |= {"vgg16": vgg16_file}
     train("baseline", **blind, **squares)
     train("baseline", "texture", **blind, **squares, warm_start=runs / "baseline")
     train(
         "honestface",
-        **blind,
         **squares,
         baseline=runs / "texture",
         landmarks=runs / "landmarks" / "landmarks.safetensors",

@@ -11,7 +11,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 import training
-from models.bundle import save_bundle
+from models.bundle import load_bundle, save_bundle
 from models.embedded_face_tools import FaceToolsConfig
 from models.face_detector import FaceDetectorConfig, FaceDetectorNetwork
 from models.honestface import HonestFace
@@ -19,9 +19,10 @@ from models.identity_network import IdentityNetwork, IdentityNetworkConfig
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
 from models.profiles import PROFILES
 from tests.small_generator import KL, SMALL_SD21
-from training.components import load_component
+from training.components import save_components
+from training.pack import pack
 from training.restoration_data import RestorationDataset, held_out_samples
-from training.run import run
+from training.run import load_config, run
 from training.stage import Batch
 from training.stages import baseline, honestface, vre
 
@@ -85,12 +86,16 @@ def test_from_the_base_model_to_references(face_folder: Path, face_tools: Path, 
         CONFIGS / "vre.yaml",
         [*LEAN, data, f"run={runs / 'vre'}", f"perceptual={NO_WEIGHTS}", "gan_from=0", "association_from=1"],
     )
-    blind = [*LEAN, data, f"vre={runs / 'vre' / 'vre.safetensors'}", f"perceptual={NO_WEIGHTS}", "decoded_side=128"]
-    blind += ["feature_side=128"]
+    small = [*LEAN, data, f"perceptual={NO_WEIGHTS}", "decoded_side=128", "feature_side=128"]
     run(
         "baseline",
         CONFIGS / "baseline.yaml",
-        [*blind, f"run={runs / 'baseline'}", f"base_model={tmp_path / 'base'}"],
+        [
+            *small,
+            f"run={runs / 'baseline'}",
+            f"base_model={tmp_path / 'base'}",
+            f"vre={runs / 'vre' / 'vre.safetensors'}",
+        ],
     )
     trained = torch.load(runs / "baseline" / "checkpoint.pt", weights_only=True)
     assert {name.split(".")[0] for name in trained["network"]} >= {"unet", "vre"}
@@ -102,7 +107,7 @@ def test_from_the_base_model_to_references(face_folder: Path, face_tools: Path, 
         "honestface",
         CONFIGS / "honestface.yaml",
         [
-            *blind,
+            *small,
             f"run={runs / 'honestface'}",
             f"baseline={runs / 'baseline'}",
             f"face_tools={face_tools}",
@@ -116,10 +121,12 @@ def test_from_the_base_model_to_references(face_folder: Path, face_tools: Path, 
     shape = SMALL_SD21.identity_embedder
     assert shape is not None and shape.encoder is not None
     embedder = replace(shape, encoder=replace(shape.encoder, identity_width=128))
-    result = HonestFace(replace(SMALL_SD21, identity_embedder=embedder))
-    for name, part in result.named_children():
-        if part.state_dict():
-            load_component(part, runs / "honestface" / f"{name}.safetensors")
+    for name, expected in (("honestface", embedder), ("baseline", None)):
+        out = tmp_path / f"{name}_bundle"
+        pack(runs, out, "1", None, None, face_tools=face_tools, generator=name)
+        bundle = load_bundle(out)
+        assert bundle.generator.config.identity_embedder == expected
+        assert (bundle.manifest.profile, bundle.analyzer.matching_angle) == ("sd21", 60.0)
 
 
 @pytest.mark.parametrize(("left_out", "prefix"), [("ffe", "facial_feature"), ("fie", "face_identity")])
@@ -128,9 +135,6 @@ def test_ablations_of_the_identity_embedder(
     left_out: str, prefix: str, face_folder: Path, face_tools: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    from training.components import save_components
-    from training.run import load_config
-
     save_components(HonestFace(replace(SMALL_SD21, identity_embedder=None)), tmp_path)
     overrides = [*LEAN, f"data={face_folder}", f"run={tmp_path}", f"baseline={tmp_path}", f"face_tools={face_tools}"]
     overrides += [f"perceptual={NO_WEIGHTS}", f"mfa_distance={NO_WEIGHTS}", "recognisers=[]", "eye_features=null"]
@@ -144,3 +148,8 @@ def test_ablations_of_the_identity_embedder(
     assert embedder.tokens == {"ffe": 7, "fie": 4}[left_out]
     with torch.inference_mode():
         assert stage._restore("own", 1).shape == (1, 3, 512, 512)
+    (tmp_path / "honestface").mkdir()
+    stage.export(tmp_path / "honestface")
+    pack(tmp_path, tmp_path / "bundle", "1", None, None, face_tools=face_tools)
+    packed = load_bundle(tmp_path / "bundle").generator.identity_embedder
+    assert packed is not None and packed.tokens == embedder.tokens

@@ -17,15 +17,18 @@ from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
 from models.profiles import TINY
 from tests.small_generator import small_generator
 from tests.training.one_step import one_step
-from training.components import load_component, save_component, save_components
+from training import run as run_module
+from training.components import load_component, read_shape, save_component, save_components
+from training.feature_distance import VGG16FeatureDistance
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.seam_loss import seam_loss
 from training.spectrum_loss import spectrum_loss
 from training.squares import cut, decode_square
-from training.stage import Batch
+from training.stage import Batch, Stage, TrainingConfig
 from training.stages import baseline, honestface
 from training.stages.baseline import BaselineConfig, BaselineStage, freeze_all_but, visual_prompt
 from training.stages.honestface import HonestFaceStage, HonestFaceStageConfig
+from training.texture_loss import texture_loss
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Workshop:
 
     def honestface(self) -> HonestFaceStageConfig:
         return HonestFaceStageConfig(
-            **self.baseline().model_dump(exclude={"run", "lora_rank"}),
+            **self.baseline().model_dump(exclude={"run", "lora_rank", "vae", "vre", "base_model"}),
             run=self.runs / "honestface",
             baseline=self.runs / "baseline",
             landmarks=self.runs / "landmarks.safetensors",
@@ -144,10 +147,10 @@ def test_losses_of_several_squares_are_their_mean(stage: str, request: pytest.Fi
         with torch.no_grad():
             ones = [trained.losses(batch, 1) for _ in range(3)]
             torch.manual_seed(3)
-            trained.config = several  # type: ignore[assignment]
+            trained.config = several
             together = trained.losses(batch, 1)
     finally:
-        trained.config = alone  # type: ignore[assignment]
+        trained.config = alone
     assert len({float(one["pixels"]) for one in ones}) == 3
     for name in together:
         assert float(together[name]) == pytest.approx(sum(float(one[name]) for one in ones) / 3, rel=1e-5)
@@ -172,6 +175,21 @@ def test_seams_and_texture_cost_what_their_weights_say(blind: BaselineStage) -> 
         losses = baseline.restoration_losses(latent, latent, square, blind.features, config, 1)
     assert float(losses["seams"]) == pytest.approx(0.5 * float(seam_loss(square.restored))) != 0
     assert float(losses["spectrum"]) == pytest.approx(0.05 * float(spectrum_loss(square.restored, square.truth))) != 0
+
+
+def test_texture_counts_without_the_perceptual_distance(blind: BaselineStage) -> None:
+    assert isinstance(blind.features, VGG16FeatureDistance)
+    latent = torch.randn(1, 24, 128, 128)
+    alone = blind.config.model_copy(update={"feature_weight": 0.0, "texture_weight": 0.8})
+    neither = blind.config.model_copy(update={"feature_weight": 0.0, "feature_side": 999})
+    with torch.no_grad():
+        square = decode_square(blind.network, latent, torch.zeros(1, 3, 512, 512), 32)
+        losses = baseline.restoration_losses(latent, latent, square, blind.features, alone, 0)
+        found, wanted = (blind.features.activations(part) for part in (square.restored, square.truth))
+        off = baseline.restoration_losses(latent, latent, square, blind.features, neither, 0)
+    assert float(losses["texture"]) == pytest.approx(2 * 0.8 * float(texture_loss(found, wanted, 32))) != 0
+    assert float(losses["features"]) == 0
+    assert set(off) == {"latent", "pixels"}
 
 
 def test_a_pattern_that_repeats_from_patch_to_patch_costs_and_texture_does_not() -> None:
@@ -200,11 +218,25 @@ def test_the_prompt_in_training_is_the_generators() -> None:
 def test_one_step_with_references(referenced: HonestFaceStage) -> None:
     assert trained_parts(referenced.network) == {"identity_embedder", "reference_adapter", "vre", "unet"}
     assert all(".lora_" in name for name, p in referenced.network.unet.named_parameters() if p.requires_grad)
-    assert set(one_step(referenced, step=0)) == {"latent", "pixels", "features"}
-    assert set(one_step(referenced, step=1)) == {"latent", "pixels", "mfa"}
+    assert set(one_step(referenced, step=0)) == {"latent", "pixels", "features", "mfa"}
+    assert set(one_step(referenced, step=1)) == {"latent", "pixels"}
     losses = one_step(referenced, step=3)
     assert set(losses) == {"latent", "identity"}
     assert 0 <= float(losses["identity"]) <= 4 * 0.3 * 2
+
+
+def test_masked_face_alignment_counts_however_often_faces_are_whole(referenced: HonestFaceStage) -> None:
+    settings, batch = referenced.config, default_collate([referenced.dataset[0]])
+    referenced.config = settings.model_copy(update={"face_every": 2, "mfa_every": 2})
+    try:
+        with torch.no_grad():
+            assert [set(referenced.losses(batch, step)) & {"mfa", "identity"} for step in range(3)] == [
+                {"mfa"},
+                {"identity"},
+                {"mfa"},
+            ]
+    finally:
+        referenced.config = settings
 
 
 def test_a_square_is_restored_as_the_same_place_of_the_whole_face(blind: BaselineStage) -> None:
@@ -230,10 +262,39 @@ def test_one_step_against_discriminators(workshop: Workshop) -> None:
     assert all(p.grad is None for p in stage.network.parameters())
 
 
+def test_a_run_that_goes_on_has_the_discriminator_it_began_with(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its UNet is a frozen copy of random weights, which no checkpoint holds."""
+    stages: list[BaselineStage] = []
+
+    class NoTrainer:
+        def __init__(self, stage: Stage, *_: object) -> None:
+            assert isinstance(stage, BaselineStage)
+            stages.append(stage)
+
+        def fit(self) -> None: ...
+
+    monkeypatch.setattr(run_module, "Trainer", NoTrainer)
+    settings: TrainingConfig = workshop.baseline().model_copy(update={"latent_gan_weight": 0.01})
+    (tmp_path / "settings.yaml").write_text(settings.model_dump_json(exclude_none=True))
+    for seed in (3, 3, 4):
+        run_module.run("baseline", tmp_path / "settings.yaml", [f"seed={seed}"])
+    first, again, other = (stage.adversary.state_dict() for stage in stages if stage.adversary is not None)
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert any(not torch.equal(value, other[name]) for name, value in first.items() if ".base_layer." in name)
+    assert set(one_step(stages[0])) >= {"latent", "latent_gan"}
+
+
 def test_the_exported_model_restores_as_the_trained_one_did(referenced: HonestFaceStage, workshop: Workshop) -> None:
     folder = workshop.runs / "honestface"
     referenced.export(folder)
-    loaded = HonestFace(TINY).eval()
+    assert read_shape(folder).profile == "tiny"
+    loaded = HonestFace(read_shape(folder).generator).eval()
+    assert loaded.config == TINY
+    assert read_shape(workshop.runs / "baseline").generator == replace(
+        TINY, identity_embedder=None, reference_adapter=None
+    )
     for name, part in loaded.named_children():
         if part.state_dict():
             load_component(part, folder / f"{name}.safetensors")
@@ -271,7 +332,7 @@ def test_pictures_show_blind_and_referenced(referenced: HonestFaceStage) -> None
 
 def test_a_stage_says_which_component_is_missing(workshop: Workshop) -> None:
     config = workshop.baseline().model_copy(update={"vae": workshop.runs / "nowhere.safetensors"})
-    with pytest.raises(WeightsError, match=r"nowhere\.safetensors is missing: train the stage before"):
+    with pytest.raises(WeightsError, match=r"nowhere\.safetensors is missing: train the stage that makes it"):
         BaselineStage(config)
 
 
