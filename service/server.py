@@ -14,6 +14,7 @@ from service.app import create_app
 from service.engine import Engine
 from service.logs import configure, event
 from service.settings import Settings
+from service.slow_heads import ImpatientProtocol
 from service.state import LAST_SECONDS, Service
 
 # glibc's malloc.h: how much free memory at an arena's end goes back to the kernel, what is taken from it and given back
@@ -83,7 +84,7 @@ def run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
         port=settings.port,
         # Whatever else is installed, what is served is what was tested.
         loop="asyncio",
-        http="h11",
+        http=ImpatientProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
