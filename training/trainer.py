@@ -236,7 +236,7 @@ class Trainer:
             ) from None
 
     def _take(self, state: dict[str, Any]) -> None:
-        name, own = state.get("optimizer_name"), self.config.optimizer  # None in checkpoints of up to 0.11.0
+        name, own = state.get("optimizer_name"), self.config.optimizer  # None in checkpoints of up to 0.12.0
         if name not in (own, None):
             raise TrainingError(f"{self.checkpoint} was trained with {name}: set optimizer={name}, not {own}")
         self._fill(self.generator, state["network"], state["optimizer"])
