@@ -33,10 +33,11 @@ def test_what_cannot_be_produced(accept: str) -> None:
 
 def test_the_format_is_the_options_then_the_headers_then_the_uploads_then_png() -> None:
     any_image, webp = Wanted("image", None), Wanted("image", "webp")
-    assert picture_format(RestoreOptions(format="jpeg"), webp, "png") == "jpeg"
-    assert picture_format(RestoreOptions(), webp, "jpeg") == "webp"
-    assert picture_format(RestoreOptions(), any_image, "jpeg") == "jpeg"
-    assert picture_format(RestoreOptions(), any_image, "tiff") == "png"
+    assert picture_format(RestoreOptions(format="jpeg"), webp, "png", 512) == "jpeg"
+    assert picture_format(RestoreOptions(), webp, "jpeg", 512) == "webp"
+    assert picture_format(RestoreOptions(), any_image, "jpeg", 512) == "jpeg"
+    assert picture_format(RestoreOptions(), any_image, "tiff", 512) == "png"
+    assert picture_format(RestoreOptions(), any_image, "webp", 20_000) == "png", "WebP holds 16,383 pixels a side"
 
 
 def test_every_wrong_option_is_named_at_once() -> None:
