@@ -20,7 +20,9 @@ class ImpatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
+        # The rest of a body that was answered before it came is read by nobody, and no other timer runs.
+        answered = self.cycle is not None and self.cycle.response_complete
+        if self.conn.their_state is not h11.IDLE and not (answered and self.conn.their_state is h11.SEND_BODY):
             self._be_patient()
         elif self._patience is None:
             self._be_impatient()

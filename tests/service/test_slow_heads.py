@@ -1,4 +1,4 @@
-"""A toy application on uvicorn, spoken to by hand; heads are waited for for 0.4 s, and everything else takes longer."""
+"""A toy application on uvicorn, spoken to by hand; heads are waited for for 0.3 s, and everything else takes longer."""
 
 import asyncio
 import socket
@@ -14,12 +14,12 @@ from service import slow_heads
 from service.slow_heads import ImpatientProtocol
 from tests.service.running import until
 
-PATIENCE = 0.4
+PATIENCE = 0.3
 HEAD = b"POST / HTTP/1.1\r\nHost: toy\r\nContent-Length: 4\r\n\r\n"
 
 
 async def slow_echo(scope: Any, receive: Any, send: Any) -> None:
-    body, more = b"", True
+    body, more = b"", scope["method"] != "PUT"
     while more:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body", False)
@@ -85,3 +85,10 @@ def test_uploads_and_answers_take_their_time(connection: socket.socket) -> None:
     time.sleep(2 * PATIENCE)
     connection.sendall(HEAD + b"fast")
     assert answer(connection) == b"fast", "kept alive between requests by uvicorn's own limit of 5 s"
+
+
+def test_the_rest_of_a_body_that_was_answered_before_it_came(connection: socket.socket) -> None:
+    connection.sendall(HEAD.replace(b"POST", b"PUT"))
+    assert b"200" in connection.recv(4096)
+    connection.sendall(b"f")
+    assert connection.recv(100) == b""
