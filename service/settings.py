@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(64 * MEGABYTE, ge=1, description="Largest request body.")
     max_megapixels: float = Field(64.0, gt=0, description="Largest picture, width x height, read from its header.")
     max_references: int = Field(16, ge=0, description="References in a request or a reference set.")
-    max_faces: int = Field(32, ge=1, description="Faces restored in one picture with `faces=all`; no more than may wait.")
+    max_faces: int = Field(32, ge=1, description="Faces restored in one picture (`faces=all`), if so many may wait.")
 
     max_batch: int = Field(
         0,
