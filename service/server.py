@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from models.errors import HonestFaceError
 from service.app import create_app
@@ -17,9 +18,9 @@ from service.settings import Settings
 from service.slow_heads import ImpatientProtocol
 from service.state import LAST_SECONDS, Service
 
+_EXIT_S = 5.0
 # glibc's malloc.h: how much free memory at an arena's end goes back to the kernel, what is taken from it and given back
 # each time, and how many arenas threads allocate from.
-_EXIT_S = 5.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
@@ -68,6 +69,24 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
+def server_of(app: FastAPI) -> Server:
+    """The server of an app made by `create_app`, at its settings' host and port. Whatever else is installed, what is
+    served is what was tested: loop and protocol are named."""
+    service: Service = app.state.service
+    config = uvicorn.Config(
+        app,
+        host=service.settings.host,
+        port=service.settings.port,
+        loop="asyncio",
+        http=ImpatientProtocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=LAST_SECONDS,
+    )
+    return Server(config, service)
+
+
 def run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
     """Serves until a signal or the device's death; returns the exit code.
 
@@ -78,20 +97,7 @@ def run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
     configure(settings.log_level)
     app = create_app(settings, make_engine)
     service: Service = app.state.service
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        # Whatever else is installed, what is served is what was tested.
-        loop="asyncio",
-        http=ImpatientProtocol,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=LAST_SECONDS,
-    )
-    server = Server(config, service)
-    server.run()
+    server_of(app).run()
     if service.death is None:
         event("stopped")
         return 0

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import httpx
 import numpy as np
-import uvicorn
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -18,7 +17,7 @@ from models.face_restorer import FaceRestorer
 from models.references import References
 from service.app import create_app
 from service.engine import Engine, ModelInfo
-from service.server import Server
+from service.server import Server, server_of
 from service.settings import Settings
 from service.state import Service
 from tests.toy_faces import ANNA, ToyGenerated, ToyGenerator, analyzer, photo
@@ -86,9 +85,7 @@ def running(make_engine: Callable[[], Engine] = toy_engine, wait: bool = True, *
     """Serves with these settings until the block ends; by default from when it is ready."""
     app = create_app(Settings(**{"port": 0, "drain_s": 5, **settings}), make_engine)  # type: ignore[arg-type]
     service: Service = app.state.service
-    server = Server(
-        uvicorn.Config(app, port=0, loop="asyncio", http="h11", log_config=None, timeout_graceful_shutdown=5), service
-    )
+    server = server_of(app)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
