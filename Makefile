@@ -37,9 +37,9 @@ format: $(DEV) ## format the code
 ray-check: $(RAY) ## replicas and archives on a real Ray (the extra `ray`, 590 MB)
 	$(BIN)/python -m pytest tests/service/test_ray_serve.py tests/service/test_ray_archive.py
 
-bench: $(BENCH) ## every figure that the README quotes
-	$(BIN)/python -m benchmarks.engine
-	$(BIN)/python -m benchmarks.service
+bench: $(BENCH) ## what a face and an answer cost, and what an overload does: the README's and docs/service.md's figures
+	$(BIN)/python -m benchmarks.engine --runs 5
+	$(BIN)/python -m benchmarks.service --seconds 8
 	$(BIN)/python -m benchmarks.endurance overload
 
 screenshot: $(DEV) ## the README's picture of the playground (needs Chromium)

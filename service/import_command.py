@@ -18,7 +18,7 @@ def import_osdface(
     projection: Annotated[Path, typer.Option(help="OSDFace's embedding_change_weights.pth.")],
     out: Annotated[Path, typer.Option(help="Folder for the new bundle.")],
     face_tools: Annotated[
-        Path | None, typer.Option(help="Bundle whose face networks to take. [default: the embedded tiny bundle]")
+        Path | None, typer.Option(help="Bundle whose face networks to take.", show_default="the embedded tiny bundle")
     ] = None,
     precision: Annotated[
         Literal["float32", "float16"], typer.Option(help="How the weights are stored; float16 halves the folder.")

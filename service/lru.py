@@ -1,5 +1,6 @@
 """A least-recently-used store bounded in bytes whose entries also expire; used from the event loop only."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -10,7 +11,8 @@ Value = TypeVar("Value")
 
 
 class LruStore(Generic[Key, Value]):
-    """Keeps values up to `max_bytes` together; one that has not been used for `ttl_s` seconds is gone."""
+    """Keeps values up to `max_bytes` together; one that has not been used for `ttl_s` seconds is gone, and its memory
+    with it, although nobody asks."""
 
     def __init__(
         self,
@@ -22,6 +24,7 @@ class LruStore(Generic[Key, Value]):
         self._max_bytes, self._ttl_s, self._size_of, self._clock = max_bytes, ttl_s, size_of, clock
         self._entries: OrderedDict[Key, tuple[Value, int, float]] = OrderedDict()
         self._bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def bytes(self) -> int:
@@ -57,12 +60,23 @@ class LruStore(Generic[Key, Value]):
         self._expire()
         while self._bytes > self._max_bytes:
             self.remove(next(iter(self._entries)))
+        self._wait_for_the_oldest()
         return True
 
     def remove(self, key: Key) -> bool:
         """Forgets a value; False if there is none."""
         self._expire()
         return self._forget(key)
+
+    def _wait_for_the_oldest(self) -> None:
+        if self._timer is None and self._entries:
+            _, _, end = next(iter(self._entries.values()))
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, end - self._clock()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._expire()
+        self._wait_for_the_oldest()
 
     def _forget(self, key: Key) -> bool:
         entry = self._entries.pop(key, None)

@@ -51,7 +51,6 @@ class RestorationPipeline:
     ) -> None:
         self._settings, self._admission, self._references = settings, admission, references
         self._limits = PictureLimits(settings.max_file_bytes, settings.max_pixels)
-        self._most_faces = min(settings.max_faces, settings.queue_faces)
         self._pixels = PixelBudget(int(settings.memory_megapixels * 1e6))
         # References wait undecoded for their turn: of all that are in work, only so many are in memory as pixels.
         self._references_at_once = asyncio.Semaphore(settings.cpu_workers)
@@ -139,7 +138,7 @@ class RestorationPipeline:
             raise Problem(problems.INVALID_OPTION, str(error)) from error
         async with self._pixels.hold(header.width * header.height * options.upscale**2):
             prepared, analysed = await _both(self._prepare(context, image, chosen), self.analyse(context, references))
-            self._check_faces(len(prepared.faces), self._most_faces)
+            self._check_faces(len(prepared.faces), self._settings.faces_a_picture)
             ticket.faces = len(prepared.faces)
             jobs = restorer.jobs(prepared, analysed, chosen)
             crops = await self._generate(context, jobs, deadline)
@@ -158,13 +157,14 @@ class RestorationPipeline:
             found = await self._on_cpu(context, "align", lambda: restorer.find(picture, options))
             # Aligning leaves out what only looks like a face; far more than may be are not worth the time it takes.
             if options.faces == "all":
-                self._check_faces(len(found), 2 * self._most_faces)
+                self._check_faces(len(found), 2 * self._settings.faces_a_picture)
             return await self._on_cpu(context, "align", lambda: restorer.align(picture, found, options))
 
     def _check_faces(self, found: int, most: int) -> None:
         if found > most:
             raise Problem(
-                problems.TOO_MANY_FACES, f"{found} faces were found, at most {self._most_faces} are restored at once"
+                problems.TOO_MANY_FACES,
+                f"{found} faces were found, at most {self._settings.faces_a_picture} are restored at once",
             )
 
     async def analyse(self, context: RequestContext, references: Sequence[bytes | Reference]) -> list[Reference]:

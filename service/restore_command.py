@@ -43,14 +43,18 @@ def restore(
         int, typer.Option(min=1, max=4, help="So many times as large is the picture that is written.")
     ] = 1,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Sample with this seed. [default: the most likely result]")
+        int | None, typer.Option(min=0, help="Sample with this seed.", show_default="the most likely result")
     ] = None,
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1.")] = "auto",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="Precision of the generator; auto is bfloat16 on a GPU and where the CPU has it."),
+        typer.Option(
+            help="Precision of the generator; auto: bfloat16 where the device has it and the bundle is made for it."
+        ),
     ] = "auto",
-    bundle: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the embedded tiny bundle]")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle folder.", show_default="the embedded tiny bundle")
+    ] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="For a folder or list: add a line of JSON for each picture to this file.")
     ] = None,

@@ -12,14 +12,23 @@ if TYPE_CHECKING:
 
 def serve(
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on. [default: HONESTFACE_HOST or 127.0.0.1]")
+        str | None, typer.Option(help="Address to listen on.", show_default="HONESTFACE_HOST or 127.0.0.1")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on. [default: HONESTFACE_PORT or 8000]")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the embedded tiny bundle]")] = None,
-    device: Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1. [default: cpu]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="HONESTFACE_PORT or 8000")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Bundle folder.", show_default="HONESTFACE_BUNDLE or the embedded tiny bundle"),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Device: cpu, cuda, cuda:1.", show_default="HONESTFACE_DEVICE or cpu"),
+    ] = None,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Precision of the generator. [default: auto, bfloat16 on a GPU and where the CPU has it]"),
+        typer.Option(
+            help="Precision of the generator; auto: bfloat16 where the device has it and the bundle is made for it.",
+            show_default="HONESTFACE_PRECISION or auto",
+        ),
     ] = None,
     replicas: Annotated[
         str | None,

@@ -29,7 +29,8 @@ class Settings(BaseSettings):
 
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="`float32`, `bfloat16`, on a GPU `float16`; `auto`: bfloat16 on a GPU and where the CPU has it.",
+        description="`float32`, `bfloat16`, on a GPU `float16`; `auto`: bfloat16 where the CPU has it, and on a GPU for "
+        "`sd21` bundles (the tiny one runs in float32 there).",
     )
     library: Literal["auto", "torch", "openvino"] = Field(
         "auto",
@@ -101,6 +102,11 @@ class Settings(BaseSettings):
     def faces_a_batch(self) -> int:
         """`max_batch`, decided by the device where it is left open."""
         return self.max_batch or (1 if self.device == "cpu" else 8)
+
+    @property
+    def faces_a_picture(self) -> int:
+        """`max_faces`, as far as so many may wait."""
+        return min(self.max_faces, self.queue_faces)
 
     @property
     def max_pixels(self) -> int:

@@ -91,7 +91,13 @@ class Service:
         self.metrics.model.labels(model.bundle, model.version, model.profile, model.device, model.precision).set(1)
         self.metrics.follow(self.metrics.device_memory_bytes, engine.device_memory)
         self.metrics.device_memory_total_bytes.set(engine.device_memory_total)
-        event("loaded", bundle=model.bundle, version=model.version, seconds=round(time.monotonic() - started, 3))
+        event(
+            "loaded",
+            bundle=model.bundle,
+            version=model.version,
+            api_key_required=bool(self.settings.api_keys),
+            seconds=round(time.monotonic() - started, 3),
+        )
         return engine
 
     def _died(self, error: BaseException) -> None:

@@ -79,7 +79,7 @@ async def health(request: Request) -> Health:
             "request_bytes": settings.max_request_bytes,
             "megapixels": settings.max_megapixels,
             "references": settings.max_references,
-            "faces": settings.max_faces,
+            "faces": settings.faces_a_picture,
             "timeout_seconds": settings.timeout_s,
         },
     )

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,3 +30,30 @@ def test_an_error_is_a_traceback_only_for_whom_asks(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HONESTFACE_DEBUG", "1")
     with pytest.raises(BundleError):
         honestface.main()
+
+
+def test_a_missing_package_is_one_line_that_says_which_extra_brings_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import honestface
+
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    monkeypatch.delitem(sys.modules, "training.run", raising=False)
+    (tmp_path / "vae.yaml").write_text("{}")
+    monkeypatch.setattr(sys, "argv", ["honestface", "train", "vae", "--config", str(tmp_path / "vae.yaml")])
+    with pytest.raises(SystemExit, match="1"):
+        honestface.main()
+    assert capsys.readouterr().err == "honestface: yaml is needed: pip install 'honestface[train]'\n"
+
+
+@pytest.mark.parametrize("command", ["serve", "restore", "bundle import-osdface"])
+def test_the_help_names_the_defaults(command: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "honestface", *command.split(), "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert "embedded tiny bundle)]" in ended.stdout

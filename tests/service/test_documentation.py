@@ -28,6 +28,13 @@ def app() -> FastAPI:
     return create_app(Settings(), toy_engine)
 
 
+def test_links_between_documents_lead_somewhere() -> None:
+    root = Path(__file__).parents[2]
+    for document in (root / "README.md", *root.glob("docs/**/*.md")):
+        for target in re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8")):
+            assert "://" in target or (document.parent / target).exists(), f"{document.name}: {target}"
+
+
 def test_routes() -> None:
     documented = {path for cells in rows("Routes") for path in re.findall(r"/[^`,]*", cells[0])}
     assert documented == {*app().openapi()["paths"], "/", "/openapi.json"}

@@ -47,6 +47,7 @@ def test_logs_tell_what_happened_and_nothing_of_whom(lines: io.StringIO) -> None
         toy.client.get("/elsa")
     entries = [json.loads(line) for line in lines.getvalue().splitlines()]
     entries = [entry for entry in entries if not entry["logger"].startswith("http")]  # the test's own client
+    assert [entry["api_key_required"] for entry in entries if entry["event"] == "loaded"] == [False]
     assert "elsa" not in json.dumps(entries).lower()
     requests = [entry for entry in entries if entry["event"] == "request"]
     restored = next(entry for entry in requests if entry["route"] == "/restore")

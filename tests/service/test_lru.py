@@ -1,3 +1,8 @@
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +16,18 @@ class Clock:
         return self.now
 
 
-def test_least_recently_used_goes_first() -> None:
+def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """The store is used from an event loop only."""
+
+    @functools.wraps(test)
+    def run(*arguments: object, **named: object) -> None:
+        asyncio.run(test(*arguments, **named))
+
+    return run
+
+
+@in_a_loop
+async def test_least_recently_used_goes_first() -> None:
     store: LruStore[str, bytes] = LruStore(10, 60, len)
     for name in "abc":
         store.put(name, b"123")
@@ -21,14 +37,16 @@ def test_least_recently_used_goes_first() -> None:
     assert store.bytes == 9
 
 
-def test_too_large_alone_is_not_kept_and_costs_nobody_a_place() -> None:
+@in_a_loop
+async def test_too_large_alone_is_not_kept_and_costs_nobody_a_place() -> None:
     store: LruStore[str, bytes] = LruStore(10, 60, len)
     store.put("a", b"123")
     assert not store.put("b", b"x" * 11)
     assert store.get("a") and store.get("b") is None
 
 
-def test_replacing_and_removing() -> None:
+@in_a_loop
+async def test_replacing_and_removing() -> None:
     store: LruStore[str, bytes] = LruStore(10, 60, len)
     store.put("a", b"12345")
     store.put("a", b"12")
@@ -37,7 +55,8 @@ def test_replacing_and_removing() -> None:
     assert (store.bytes, len(store)) == (0, 0)
 
 
-def test_an_entry_expires_after_its_last_use() -> None:
+@in_a_loop
+async def test_an_entry_expires_after_its_last_use() -> None:
     clock = Clock()
     store: LruStore[str, bytes] = LruStore(100, 10, len, clock)
     store.put("used", b"1")
@@ -53,7 +72,8 @@ def test_an_entry_expires_after_its_last_use() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("pgrt"), st.integers(0, 5), st.integers(0, 12))))
-def test_the_bound_and_the_sum_always_hold(steps: list[tuple[str, int, int]]) -> None:
+@in_a_loop
+async def test_the_bound_and_the_sum_always_hold(steps: list[tuple[str, int, int]]) -> None:
     clock = Clock()
     store: LruStore[int, bytes] = LruStore(20, 10, len, clock)
     for action, key, size in steps:
@@ -71,8 +91,26 @@ def test_the_bound_and_the_sum_always_hold(steps: list[tuple[str, int, int]]) ->
         assert store.bytes == sum(len(store.get(each) or b"") for each in range(6))
 
 
-def test_what_does_not_fit_leaves_the_old_value() -> None:
+@in_a_loop
+async def test_what_does_not_fit_leaves_the_old_value() -> None:
     store: LruStore[str, bytes] = LruStore(10, 60, len)
     store.put("a", b"123")
     assert not store.put("a", b"x" * 11)
     assert store.get("a") == b"123" and store.bytes == 3
+
+
+@in_a_loop
+async def test_what_expires_is_forgotten_although_nobody_asks() -> None:
+    gone = []
+
+    class Picture(bytes):
+        def __del__(self) -> None:
+            gone.append(len(self))
+
+    store: LruStore[str, Picture] = LruStore(100, 0.05, len)
+    store.put("a", Picture(b"1"))
+    await asyncio.sleep(0.03)
+    store.put("b", Picture(b"12"))
+    assert gone == []
+    await asyncio.sleep(0.1)
+    assert gone == [1, 2]

@@ -297,4 +297,5 @@ def test_more_faces_than_are_restored_at_once(count: int) -> None:
         response = toy.client.post("/restore", files={"image": crowd}, data={"faces": "all"})
         assert f"{count} faces were found, at most 1" in problem(response, "too-many-faces", 422)
         assert bool(aligned) == (count == 2)
+        assert toy.client.get("/health").json()["limits"]["faces"] == 1
         assert toy.client.post("/restore", files={"image": crowd}).status_code == 200, "the largest alone"
