@@ -47,10 +47,14 @@ class Throughput:
 
 @dataclass
 class Ticket:
-    """A request that was let in; it counts for `faces`, one until they are known, and for the bytes it has sent."""
+    """A request that was let in; it counts for `faces`, one until they are known, and for the bytes it has sent.
+
+    `working` from its upload's end on; `finished` when all that was to be done for it has been done.
+    """
 
     faces: int = 1
     received: int = 0
+    working: bool = False
     finished: bool = False
 
 
@@ -83,27 +87,41 @@ class Admission:
 
     @property
     def estimated_wait(self) -> float:
-        """Seconds that the work which is in already will take."""
-        return self.faces * self.throughput.seconds_per_face
+        """Seconds that the work which is in already will take. An upload is none yet: it may take its time."""
+        return sum(ticket.faces for ticket in self._tickets if ticket.working) * self.throughput.seconds_per_face
 
     @contextmanager
     def admit(self, deadline: float) -> Iterator[Ticket]:
-        """Lets a request in until the block ends; set the ticket's `faces` when known, `finished` when answered.
+        """Lets a request in until the block ends; `start` its ticket when its upload is there, set the ticket's `faces`
+        when known, and `finished` when answered.
 
         Raises:
             Problem: draining (503), or so much waits that the deadline (by time.monotonic()) would pass (429).
         """
         self._check(deadline)
         ticket = Ticket()
-        if not self._tickets:
-            self.throughput.begin()
         self._tickets.append(ticket)
         try:
             yield ticket
+        except Problem as problem:
+            # What cannot be restored has cost its time all the same; what was given up has not cost all of it.
+            ticket.finished = problem.kind.status == 422
+            raise
         finally:
             self._tickets = [other for other in self._tickets if other is not ticket]
-            if ticket.finished:
+            if ticket.working and ticket.finished:
                 self.throughput.done(ticket.faces)
+
+    def start(self, ticket: Ticket, deadline: float) -> None:
+        """The upload is there and work on it begins.
+
+        Raises:
+            Problem: so much has begun since it was let in that the deadline would pass (429).
+        """
+        self._check_wait(deadline)
+        if not any(each.working for each in self._tickets):
+            self.throughput.begin()
+        ticket.working = True
 
     def receive(self, ticket: Ticket, count: int) -> None:
         """Counts bytes of an upload, which stay in memory until the request is answered.
@@ -125,11 +143,14 @@ class Admission:
         if self.draining:
             self._refused("draining")
             raise Problem(DRAINING, "the service is shutting down; another instance may take this", self._drain_s)
-        wait = self.estimated_wait
         if self.requests >= self._max_requests:
             raise self.overloaded("requests", f"{self.requests} requests are in work, as many as may be")
         if self.faces >= self._max_faces:
             raise self.overloaded("queue", f"{self.faces} faces are waiting, as many as may wait")
+        self._check_wait(deadline)
+
+    def _check_wait(self, deadline: float) -> None:
+        wait = self.estimated_wait
         # Its own face takes its time as well; but where nobody waits, trying costs nobody anything.
         if wait and self._clock() + _MARGIN * wait + self.throughput.seconds_per_face > deadline:
             raise self.overloaded("wait", f"an estimated wait of {wait:.1f} s is too long for the request's deadline")

@@ -196,24 +196,28 @@ class Batcher(Generic[Payload, Result]):
 
     def _generate(self, items: list[_Item[Payload, Result]], taken: float, reason: str) -> None:
         self._beat = started = time.monotonic()
+        too_large: str | None = None
         try:
             results = self._run([item.payload for item in items])
             if len(results) != len(items):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(items)}")
         except MemoryError as error:
-            self._observer.out_of_memory()
-            if len(items) == 1:
-                _fail(items[0].future, error)
-            else:
-                middle = len(items) // 2
-                self._generate(items[:middle], taken, "halved")
-                self._generate(items[middle:], taken, "halved")
-            return
+            # Only its words: while the error lives, so does all that the failed pass has allocated.
+            too_large = str(error)
         except DeviceLost:
             raise
         except Exception as error:
             for item in items:
                 _fail(item.future, error)
+            return
+        if too_large is not None:
+            self._observer.out_of_memory()
+            if len(items) == 1:
+                _fail(items[0].future, MemoryError(too_large))
+            else:
+                middle = len(items) // 2
+                self._generate(items[:middle], taken, "halved")
+                self._generate(items[middle:], taken, "halved")
             return
         seconds = time.monotonic() - started
         self._observer.batch(len(items), reason, seconds)

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from service.form import Form, FormLimits, read_form
 from service.problems import DEADLINE_EXCEEDED, INVALID_REQUEST, UPLOAD_TIMEOUT, Problem
 from service.request_scope import context_of
+from service.slow_clients import LEAST_BYTES
 
 T = TypeVar("T")
 _LINGER_S = 2.0
@@ -66,18 +67,22 @@ class Upload:
         """Reads the body as a form; `receive` is told of each chunk's bytes.
 
         Raises:
-            Problem: see service.form; also when the upload pauses for `idle_s` or lasts until the deadline, and what
-                `receive` raises.
+            Problem: see service.form; also when the upload brings less than LEAST_BYTES in `idle_s` or lasts until the
+                deadline, and what `receive` raises.
         """
 
         async def chunks() -> AsyncIterator[bytes]:
+            patience, brought = time.monotonic() + idle_s, 0
             while not self.complete:
                 try:
-                    async with asyncio.timeout(min(idle_s, max(deadline - time.monotonic(), 0))):
+                    async with asyncio.timeout(max(min(patience, deadline) - time.monotonic(), 0)):
                         chunk = await self.next_chunk()
                 except TimeoutError:
                     raise Problem(UPLOAD_TIMEOUT, "the upload stalled or lasted until the request's deadline") from None
                 if chunk:
+                    brought += len(chunk)
+                    if brought >= LEAST_BYTES:
+                        patience, brought = time.monotonic() + idle_s, 0
                     receive(len(chunk))
                     yield chunk
 

@@ -74,15 +74,17 @@ class Engine:
         try:
             return self.restorer.generate(jobs)
         except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise MemoryError(str(error)) from error
+            too_large = str(error)
         except torch.AcceleratorError as error:
             # A CUDA error outlives the call that met it: this process can use the device no more.
             raise DeviceLost(str(error)) from error
         except RuntimeError as error:
-            if _CPU_OUT_OF_MEMORY in str(error):
-                raise MemoryError(str(error)) from error
-            raise
+            if _CPU_OUT_OF_MEMORY not in str(error):
+                raise
+            too_large = str(error)
+        # Outside the handlers: the error kept alive what the failed pass had allocated.
+        torch.cuda.empty_cache()
+        raise MemoryError(too_large)
 
     def device_memory(self) -> float:
         """Bytes allocated on the device; 0 for a CPU."""

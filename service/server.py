@@ -15,7 +15,7 @@ from service.app import create_app
 from service.engine import Engine
 from service.logs import configure, event
 from service.settings import Settings
-from service.slow_heads import ImpatientProtocol
+from service.slow_clients import ImpatientProtocol
 from service.state import LAST_SECONDS, Service
 
 _EXIT_S = 5.0
@@ -55,12 +55,18 @@ class Server(uvicorn.Server):
         self._drain_until = time.monotonic() + self._service.settings.drain_s
         self._service.drain()
 
+    @property
+    def _in_flight(self) -> bool:
+        """Requests are in work, or answers have yet to be taken by their clients."""
+        connections = [each for each in self.server_state.connections if isinstance(each, ImpatientProtocol)]
+        return bool(self._service.admission.requests) or any(each.undelivered for each in connections)
+
     async def on_tick(self, counter: int) -> bool:
         service = self._service
         if service.started and not self._announced:
             self._announced = True
             event("ready", seconds_per_face=round(service.admission.throughput.seconds_per_face, 4))
-        if self._drain_until and (not service.admission.requests or time.monotonic() > self._drain_until):
+        if self._drain_until and (not self._in_flight or time.monotonic() > self._drain_until):
             self.should_exit = True
         if service.death is not None:
             # For a while /livez tells; a bundle that cannot be loaded is told on stderr and waits for nobody.

@@ -29,8 +29,8 @@ class Settings(BaseSettings):
 
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="`float32`, `bfloat16`, on a GPU `float16`; `auto`: bfloat16 where the CPU has it, and on a GPU for "
-        "`sd21` bundles (the tiny one runs in float32 there).",
+        description="`float32`, `bfloat16`, on a GPU `float16`; `auto`: bfloat16 where the CPU has it, and on a GPU "
+        "for `sd21` bundles (the tiny one runs in float32 there).",
     )
     library: Literal["auto", "torch", "openvino"] = Field(
         "auto",
@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         60.0, gt=0, description="A request's deadline, and the longest that X-Request-Timeout may ask."
     )
 
-    upload_idle_s: float = Field(10.0, gt=0, description="An upload that brings nothing for so long is given up.")
+    upload_idle_s: float = Field(10.0, gt=0, description="An upload that brings less than 4 KiB in so long is given up.")
 
     cache_bytes: int = Field(256 * MEGABYTE, ge=0, description="Analysed references kept by content (LRU).")
     cache_ttl_s: float = Field(900.0, gt=0, description="How long an analysed reference is kept after its last use.")

@@ -64,10 +64,12 @@ async def put(request: Request, id: SetId) -> ReferenceSetDocument:
         with service.admission.admit(deadline) as ticket:
             receive = partial(service.admission.receive, ticket)
             form = await upload.read_form(limits, deadline, settings.upload_idle_s, receive)
+            service.admission.start(ticket, deadline)
             files = form.files.get("references", [])
             if not files:
                 raise Problem(INVALID_REQUEST, "the form has no file 'references'")
             references = await answer_in_time(request, service.pipeline.analyse(context, files), deadline)
+            ticket.finished = True
     context.fields["references"] = len(references)
     return _document(service, name, await service.references.put(owner, name, references))
 

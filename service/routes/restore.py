@@ -36,12 +36,13 @@ async def restore(request: Request) -> Response:
     settings = service.settings
     async with upload_of(request) as upload:
         owner = authenticate(request, settings.api_keys)
-        wanted = negotiate(request.headers.get("accept"))
+        wanted = negotiate(",".join(request.headers.getlist("accept")))
         deadline = deadline_of(request, settings.timeout_s)
         service.pipeline.check_ready()
         with service.admission.admit(deadline) as ticket:
             receive = partial(service.admission.receive, ticket)
             form = await upload.read_form(_limits(settings), deadline, settings.upload_idle_s, receive)
+            service.admission.start(ticket, deadline)
             options = read_options(form)
             image, references = _image(form), await _references(form, options, service, owner)
             work = service.pipeline.restore(context, ticket, image, references, options, wanted, deadline)

@@ -1,9 +1,10 @@
 import asyncio
+import contextlib
 
 import pytest
 
 from service.admission import Admission, PixelBudget, Throughput
-from service.problems import DRAINING, OVERLOADED, Problem
+from service.problems import DEADLINE_EXCEEDED, DRAINING, NO_FACE, OVERLOADED, Problem
 
 
 class Clock:
@@ -36,6 +37,8 @@ def test_admission_counts_faces_and_refuses_a_wait_past_the_deadline() -> None:
     admission.throughput.assume(2.0)
     with admission.admit(clock.now + 1) as ticket:
         ticket.faces = 5
+        assert admission.estimated_wait == 0, "it is still being uploaded"
+        admission.start(ticket, clock.now + 100)
         assert admission.estimated_wait == 10
         with pytest.raises(Problem) as caught, admission.admit(clock.now + 14.4):
             pass
@@ -44,6 +47,30 @@ def test_admission_counts_faces_and_refuses_a_wait_past_the_deadline() -> None:
             assert (admission.requests, admission.faces) == (2, 6)
     assert (admission.requests, admission.faces) == (0, 0)
     assert refused == ["wait"]
+
+
+def test_who_was_let_in_is_refused_once_the_upload_has_come_too_late() -> None:
+    clock = Clock()
+    admission = Admission(10, 100, 10**6, 5, clock=clock)
+    admission.throughput.assume(2.0)
+    with admission.admit(clock.now + 10) as slow, admission.admit(clock.now + 10) as fast:
+        fast.faces = 5
+        admission.start(fast, clock.now + 10)
+        with pytest.raises(Problem) as caught:
+            admission.start(slow, clock.now + 10)
+        assert caught.value.kind is OVERLOADED
+
+
+def test_an_uploads_time_is_no_work() -> None:
+    clock = Clock()
+    admission = Admission(10, 100, 10**6, 5, clock=clock)
+    admission.throughput.assume(0.1)
+    with admission.admit(clock.now + 60) as ticket:
+        clock.now += 20
+        admission.start(ticket, clock.now + 40)
+        clock.now += 0.1
+        ticket.finished = True
+    assert admission.throughput.seconds_per_face == pytest.approx(0.1)
 
 
 def test_admission_bounds_requests_and_faces() -> None:
@@ -64,17 +91,22 @@ def test_admission_bounds_requests_and_faces() -> None:
 
 
 def test_only_finished_work_sets_the_pace() -> None:
+    """Given up is what fails here and what comes too late; a picture without a face has been worked on to the end."""
     clock = Clock()
     admission = Admission(2, 7, 10**6, 5, clock=clock)
     admission.throughput.assume(1.0)
-    with pytest.raises(ValueError), admission.admit(float("inf")):
-        clock.now += 5
-        raise ValueError
-    assert admission.throughput.seconds_per_face == 1.0
-    with admission.admit(float("inf")) as ticket:
-        clock.now += 3
-        ticket.finished = True
-    assert admission.throughput.seconds_per_face > 1.5
+
+    def work(error: Exception | None) -> float:
+        with contextlib.suppress(ValueError, Problem), admission.admit(float("inf")) as ticket:
+            admission.start(ticket, float("inf"))
+            clock.now += 3
+            if error:
+                raise error
+            ticket.finished = True
+        return admission.throughput.seconds_per_face
+
+    assert work(ValueError()) == work(Problem(DEADLINE_EXCEEDED, "late")) == 1.0
+    assert 1.5 < work(None) < work(Problem(NO_FACE, "nobody"))
 
 
 async def _budget_keeps_its_bound() -> None:

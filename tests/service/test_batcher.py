@@ -1,5 +1,6 @@
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for
@@ -167,6 +168,27 @@ def test_out_of_memory_halves_until_it_fits() -> None:
         assert values(futures) == list(range(8))
         assert r.seen.ooms == 3
         assert [size for size, reason in r.seen.batches if reason == "halved"] == [2, 2, 2, 2]
+
+
+def test_nothing_of_a_pass_that_did_not_fit_is_alive_while_its_halves_run() -> None:
+    class Activations: ...
+
+    failed: list[weakref.ref[Activations]] = []
+
+    def run(batch: Sequence[int]) -> Sequence[int]:
+        assert not any(each() for each in failed)
+        activations = Activations()
+        failed.append(weakref.ref(activations))
+        if len(batch) > 1:
+            raise MemoryError
+        return batch
+
+    with rig(run) as bench:
+        bench.occupy()
+        futures = bench.submit(1, 2, 3, 4)
+        bench.gate.set()
+        assert [future.result(5).value for future in futures] == [1, 2, 3, 4]
+    assert len(failed) > 4
 
 
 def test_only_the_item_that_never_fits_fails() -> None:

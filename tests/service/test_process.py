@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
+import numpy as np
 import pytest
 
-from tests.service.running import ANNA_PHOTO, until
+from tests.service.running import ANNA_PHOTO, file_of, until
 
 _PROGRAM = """
 import sys
@@ -42,8 +44,6 @@ def make():
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -89,6 +89,36 @@ def test_sigterm_under_load_loses_nothing_and_exits_with_0() -> None:
         assert child.stderr is not None
         log = child.stderr.read()
         assert '"draining"' in log and '"stopped"' in log and "Traceback" not in log
+
+
+_SHORT_END = """
+import service.server
+service.server.LAST_SECONDS = 1
+make = toy_engine
+"""
+
+
+def test_sigterm_waits_for_who_takes_an_answer_slowly() -> None:
+    noise = file_of(np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8))
+    request = httpx.Request(
+        "POST", "http://toy/restore", files={"image": noise}, data={"faces": "aligned", "upscale": "4"}
+    )
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    with process(_SHORT_END) as (child, url), socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        slow.settimeout(20)
+        slow.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+        slow.sendall(f"POST /restore HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        answer = slow.recv(65536)
+        length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        assert length > 8_000_000, "more than the kernel keeps for a connection"
+        child.send_signal(signal.SIGTERM)
+        time.sleep(2.5)
+        got = len(answer.partition(b"\r\n\r\n")[2])
+        while got < length and (data := slow.recv(1_000_000)):
+            got += len(data)
+        assert got == length
+        assert child.wait(60) == 0
 
 
 _STUCK = """

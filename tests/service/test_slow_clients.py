@@ -1,6 +1,7 @@
-"""A toy application on uvicorn, spoken to by hand; heads are waited for for 0.3 s, and everything else takes longer."""
+"""A toy application on uvicorn, spoken to by hand; heads and takers have 0.3 s, and all else takes longer."""
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -10,12 +11,15 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service import slow_heads
-from service.slow_heads import ImpatientProtocol
+from service import slow_clients
+from service.slow_clients import ImpatientProtocol
 from tests.service.running import until
 
 PATIENCE = 0.3
 HEAD = b"POST / HTTP/1.1\r\nHost: toy\r\nContent-Length: 4\r\n\r\n"
+
+
+LARGE = 40_000_000  # more than the kernel keeps for a connection
 
 
 async def slow_echo(scope: Any, receive: Any, send: Any) -> None:
@@ -24,13 +28,15 @@ async def slow_echo(scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body", False)
     await asyncio.sleep(2 * PATIENCE if body == b"slow" else 0)
+    body = bytes(LARGE) if body == b"much" else body
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
 
 
 @pytest.fixture
 def connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    monkeypatch.setattr(slow_heads, "HEAD_S", PATIENCE)
+    monkeypatch.setattr(slow_clients, "HEAD_S", PATIENCE)
+    monkeypatch.setattr(slow_clients, "TAKE_S", PATIENCE)
     config = uvicorn.Config(slow_echo, port=0, http=ImpatientProtocol, loop="asyncio", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -92,3 +98,26 @@ def test_the_rest_of_a_body_that_was_answered_before_it_came(connection: socket.
     assert b"200" in connection.recv(4096)
     connection.sendall(b"f")
     assert connection.recv(100) == b""
+
+
+def received(connection: socket.socket, pause: float) -> int:
+    """Bytes until the end, taken a piece at a time with a pause before each."""
+    total = 0
+    with contextlib.suppress(ConnectionResetError):
+        while total < LARGE:
+            time.sleep(pause)
+            if not (data := connection.recv(4_000_000)):
+                break
+            total += len(data)
+    return total
+
+
+def test_an_answer_that_nobody_takes_is_given_up(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"much")
+    time.sleep(3 * PATIENCE)
+    assert received(connection, 0) < LARGE
+
+
+def test_an_answer_that_is_taken_slowly_is_not(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"much")
+    assert received(connection, 0.6 * PATIENCE) >= LARGE
