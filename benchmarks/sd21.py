@@ -78,7 +78,7 @@ def measure(
     torch.manual_seed(0)
     on = torch.device(device)
     network = HonestFace(config).eval().requires_grad_(False)
-    side = config.latent_size * 8
+    side = config.latent_size * network.vae.patch
     faces = np.random.default_rng(0).integers(0, 256, (max(batches), side, side, 3), dtype=np.uint8)
     exact = _pixels(network.to(on), faces[:1], on)
     half = torch.float16 if on.type == "cuda" else torch.float32
@@ -175,8 +175,8 @@ def matrix_rate(device: torch.device, side: int) -> float:
 
 def _restore(engine: CudaGenerator, faces: np.ndarray) -> np.ndarray:
     count = len(faces)
-    points, identity = torch.zeros(count, 68, 2), torch.zeros(count, 512)
-    return np.stack(engine.restore_pixels(list(faces), None, points, identity, torch.ones(count), [None] * count))
+    points = torch.zeros(count, 68, 2)
+    return np.stack(engine.restore_pixels(list(faces), None, points, torch.ones(count), [None] * count))
 
 
 @torch.inference_mode()

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
+#: Unstated in the paper; it only matters for a map without any contrast, which becomes zero.
+_EPSILON = 1e-6
 
-def attention_map(heatmaps: Tensor, k: float = 10.0, epsilon: float = 1e-6) -> Tensor:
-    """The map M `[B, h, w]` in 0..1 from landmark heatmaps `[B, C, h, w]` (Eq. 10-11); `k` sharpens, 10 in the paper.
 
-    `epsilon` is unstated there; it only matters for a map without any contrast, which becomes zero.
-    """
+def attention_map(heatmaps: Tensor, k: float = 10.0) -> Tensor:
+    """The map M `[B, h, w]` in 0..1 from landmark heatmaps `[B, C, h, w]` (Eq. 10-11); `k` sharpens (the paper: 10)."""
     raw = heatmaps.mean(1)
     sharpened = 1 - torch.exp(-k * raw)
     lowest, highest = sharpened.amin((1, 2), keepdim=True), sharpened.amax((1, 2), keepdim=True)
-    return (sharpened - lowest) / (highest - lowest + epsilon)
+    return (sharpened - lowest) / (highest - lowest + _EPSILON)

@@ -2,22 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from models.stable_diffusion_21 import VAE
-
-
-class Autoencoder(Protocol):
-    """`encode` brings `[B, 3, H, W]` in [-1, 1] to latents `[B, C, H/8, W/8]`, `decode` back."""
-
-    def encode(self, images: Tensor, seeds: Sequence[int | None] | None = None) -> Tensor:
-        """The posterior's mode, or a draw from it for each image with a seed."""
-        ...
-
-    def decode(self, latents: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -29,18 +19,19 @@ class KLAutoencoderConfig:
 
 
 class KLAutoencoder(nn.Module):
-    """Stable Diffusion's AutoencoderKL with its scaling factor."""
+    """Stable Diffusion's AutoencoderKL: `[B, 3, H, W]` in [-1, 1] to scaled latents `[B, C, H/8, W/8]`, and back."""
 
     def __init__(self, config: KLAutoencoderConfig) -> None:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         super().__init__()
         self.network = AutoencoderKL(**config.arguments)
-        self.scaling = float(config.arguments.get("scaling_factor", 0.18215))
+        self.scaling = float(self.network.config.scaling_factor)
         #: Pixels a latent position covers, each way.
-        self.patch = 2 ** (len(config.arguments["block_out_channels"]) - 1)
+        self.patch = 2 ** (len(self.network.config.block_out_channels) - 1)
 
     def encode(self, images: Tensor, seeds: Sequence[int | None] | None = None) -> Tensor:
+        """The posterior's mode, or a draw from it for each image with a seed."""
         posterior = self.network.encode(images).latent_dist
         latents: Tensor = posterior.mode()
         if seeds is not None and any(seed is not None for seed in seeds):

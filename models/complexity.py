@@ -11,6 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from models.lora import target_layers
 
+LORA_RANK = 16
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -83,20 +85,20 @@ def measure(networks: Sequence[nn.Module], run: Callable[[], object]) -> Cost:
     return Cost(parameters(*networks), macs + functions.macs, functions.attention_macs)
 
 
-def measure_lora(network: nn.Module, run: Callable[[], object], rank: int = 16) -> Cost:
-    """What unmerged adapters of this rank on the paper's targets would add to `run`; merged ones add nothing."""
+def measure_lora(network: nn.Module, run: Callable[[], object]) -> Cost:
+    """What unmerged adapters of rank `LORA_RANK` on the paper's targets would add to `run`; merged ones add nothing."""
     total, macs = 0, 0
 
     def add(layer: nn.Module, _: object, output: Tensor) -> None:
         nonlocal macs
         assert isinstance(layer.weight, Tensor)
         outputs, inputs = layer.weight.shape[0], layer.weight[0].numel()
-        macs += output.numel() // outputs * rank * (inputs + outputs)
+        macs += output.numel() // outputs * LORA_RANK * (inputs + outputs)
 
     layers = [network.get_submodule(name) for name in target_layers(network)]
     for layer in layers:
         assert isinstance(layer.weight, Tensor)
-        total += rank * (layer.weight.shape[0] + layer.weight[0].numel())
+        total += LORA_RANK * (layer.weight.shape[0] + layer.weight[0].numel())
     hooks = [layer.register_forward_hook(add) for layer in layers]
     try:
         with torch.no_grad():

@@ -96,7 +96,6 @@ class CudaGenerator:
         crops: Sequence[Pixels],
         references: References | None,
         landmarks: Tensor,
-        identity: Tensor,
         strength: Tensor,
         seeds: Sequence[int | None],
     ) -> list[Pixels]:
@@ -169,7 +168,7 @@ class CudaGenerator:
         if size in self._batches:
             return self._batches[size]
         embedder, vre = self._generator.identity_embedder, self._generator.config.vre
-        latents, channels = side // 8, self._generator.unet.config.in_channels
+        latents, channels = side // self._vae.patch, self._generator.unet.config.in_channels
         host = torch.empty(size, side, side, 3, dtype=torch.uint8, pin_memory=self._cuda)
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

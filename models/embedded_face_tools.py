@@ -30,7 +30,7 @@ def build_face_tools(
     detector = FaceDetectorNetwork(config.detector)
     _fill("detector", detector, load)
     return FaceAnalyzer(
-        detector=EmbeddedFaceDetector(detector, "embedded face detector"),
+        detector=EmbeddedFaceDetector(detector),
         landmark_detector=_landmark_detector(config.landmarks, load),
         identity_encoder=_identity_encoder(config.identity, load),
         matching_angle=matching_angle,

@@ -27,9 +27,6 @@ class Landmarks:
 class FaceDetector(Protocol):
     """Finds faces in a picture."""
 
-    @property
-    def name(self) -> str: ...
-
     def detect(self, picture: NDArray[np.uint8]) -> list[Detection]:
         """Faces of an RGB picture `[H, W, 3]`, most confident first; an empty list if there is none."""
         ...

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.aligned_face import to_network
 from models.face_analyzer import Detection
 from models.geometry import shrink
 
@@ -88,24 +89,11 @@ def cell_centres(rows: int, columns: int, stride: int) -> Tensor:
     return (torch.stack([x, y], dim=-1).reshape(-1, 2) + 0.5) * stride
 
 
-def box_overlap(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union of one box `[4]` with boxes `[N, 4]`."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    inside = np.clip(high - low, 0, None).prod(1)
-    area = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - inside
-    overlap: NDArray[np.float32] = inside / np.maximum(area, 1e-9)
-    return overlap
-
-
 class EmbeddedFaceDetector:
     """The detector network as a `FaceDetector`, with greedy suppression of overlapping boxes."""
 
-    def __init__(self, network: FaceDetectorNetwork, name: str) -> None:
-        self.network, self._name = network.eval(), name
-
-    @property
-    def name(self) -> str:
-        return self._name
+    def __init__(self, network: FaceDetectorNetwork) -> None:
+        self.network = network.eval()
 
     @torch.inference_mode()
     def detect(self, picture: NDArray[np.uint8]) -> list[Detection]:
@@ -124,7 +112,7 @@ class EmbeddedFaceDetector:
         height, width = picture.shape[:2]
         if ratio < 1:
             picture = shrink(picture, (max(1, round(width * ratio)), max(1, round(height * ratio))))
-        image = torch.tensor(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+        image = to_network([picture])
         image = F.pad(image, (0, -image.shape[3] % 32, 0, -image.shape[2] % 32))
         logits, boxes = self.network(image.to(next(self.network.parameters()).device))
         scores = logits[0].sigmoid()

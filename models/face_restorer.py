@@ -73,7 +73,6 @@ class PixelGenerator(Protocol):
         crops: Sequence[Pixels],
         references: References | None,
         landmarks: Tensor,
-        identity: Tensor,
         strength: Tensor,
         seeds: Sequence[int | None],
     ) -> list[Pixels]: ...
@@ -245,16 +244,15 @@ class FaceRestorer:
         crops = [job.face.crop for job in jobs]
         references = References.pack([job.references for job in jobs])
         landmarks = torch.stack([job.face.landmarks for job in jobs])
-        identity = torch.stack([job.face.identity for job in jobs])
         strength = torch.tensor([job.strength for job in jobs])
         seeds = [job.seed for job in jobs]
         if isinstance(generator, PixelGenerator):
-            return generator.restore_pixels(crops, references, landmarks, identity, strength, seeds)
+            return generator.restore_pixels(crops, references, landmarks, strength, seeds)
         restored = generator(
             to_network(crops).to(device),
             None if references is None else references.to(device),
             landmarks.to(device),
-            identity.to(device),
+            torch.stack([job.face.identity for job in jobs]).to(device),
             strength.to(device),
             seeds,
         ).restored

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.affine_landmark_distance import affine_landmark_distance
 from models.references import References, segment_argmin
-from models.vgg16 import IMAGENET_MEAN, IMAGENET_STD, VGG16
+from models.vgg16 import IMAGENET_MEAN, IMAGENET_STD, vgg16_features
 
 # The person's own left and right, as in the 68-point order: the left eye is at the right of the image. Slices, because
 # a list of indices is copied to the device at each use, and that copy waits.
@@ -92,8 +92,8 @@ class FacialFeatureExtractor(nn.Module):
         super().__init__()
         self.config = config
         statistics = 2 * 64 * config.cells**2
-        # The layers under torchvision's key names, without the network's own normalisation: ours is a setting.
-        self.vgg16 = nn.ModuleDict({"features": VGG16(last=2).features})
+        # Under torchvision's key names.
+        self.vgg16 = nn.ModuleDict({"features": vgg16_features(2)})
         self.colour = _embedding(statistics, config.width)
         self.structure = _embedding(statistics, config.width)
         self.projection = nn.Linear(config.width, config.prompt_width)

@@ -1,4 +1,4 @@
-"""Face templates, similarity and affine fits, and warps between pictures and aligned crops.
+"""Face templates, similarity fits, and warps between pictures and aligned crops.
 
 A transform is a 2x3 float64 matrix M with target = M @ [x, y, 1]; integer coordinates are pixel centres.
 """
@@ -19,6 +19,8 @@ Pixels = NDArray[np.uint8]
 
 ALIGNED_SIZE = 512
 ARCFACE_SIZE = 112
+#: Rows that are worked on at once: what is made of them stays in the cache.
+BAND = 128
 
 #: Left eye, right eye, nose tip, mouth corners ("left" is the picture's left) in the FFHQ frame of 512 px.
 FFHQ_512: Matrix = np.array(
@@ -47,7 +49,13 @@ def five_points(landmarks: ArrayLike) -> Matrix:
 
 def fit_similarity(source: ArrayLike, target: ArrayLike) -> Matrix:
     """Rotation, scale and shift `[2, 3]` that bring points `[N, 2]` nearest to `target` (Umeyama, no reflection)."""
-    a, b = _point_pairs(source, target, at_least=2)
+    a, b = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 2:
+        raise GeometryError(f"two equal lists of 2-D points are needed, not {a.shape} and {b.shape}")
+    if len(a) < 2:
+        raise GeometryError(f"at least 2 points are needed, not {len(a)}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise GeometryError("points must be finite")
     centre_a, centre_b = a.mean(0), b.mean(0)
     a, b = a - centre_a, b - centre_b
     spread = float((a**2).sum())
@@ -57,18 +65,6 @@ def fit_similarity(source: ArrayLike, target: ArrayLike) -> Matrix:
     sine = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / spread
     linear = np.array([(cosine, -sine), (sine, cosine)])
     return np.column_stack([linear, centre_b - linear @ centre_a])
-
-
-def fit_affine(source: ArrayLike, target: ArrayLike) -> Matrix:
-    """The affine transform `[2, 3]` that brings points `[N, 2]` nearest to `target` in the least-squares sense."""
-    a, b = _point_pairs(source, target, at_least=3)
-    centre, scale = a.mean(0), a.std() or 1.0
-    homogeneous = np.column_stack([(a - centre) / scale, np.ones(len(a))])
-    solution, _, rank, _ = np.linalg.lstsq(homogeneous, b, rcond=1e-9)
-    if rank < 3:
-        raise GeometryError("collinear points define no affine transform")
-    linear = solution[:2].T / scale
-    return np.column_stack([linear, solution[2] - linear @ centre])
 
 
 def invert_affine(matrix: ArrayLike) -> Matrix:
@@ -152,10 +148,10 @@ def _remap(part: Pixels, backward: Matrix, size: tuple[int, int]) -> Pixels:
     return out if part.ndim == 3 else out[:, :, 0]
 
 
-def bands(top: int, bottom: int, height: int = 128) -> Iterator[tuple[int, int]]:
-    """The rows from `top` to `bottom` in bands of at most `height`: what is made of a band stays in the cache."""
-    for row in range(top, bottom, height):
-        yield row, min(row + height, bottom)
+def bands(top: int, bottom: int) -> Iterator[tuple[int, int]]:
+    """The rows from `top` to `bottom` in bands of at most `BAND`."""
+    for row in range(top, bottom, BAND):
+        yield row, min(row + BAND, bottom)
 
 
 def arcface_crop(aligned: Tensor) -> Tensor:
@@ -180,17 +176,6 @@ def _source_box(backward: Matrix, size: tuple[int, int], width: int, height: int
     low, high = np.floor(corners.min(0) - margin), np.ceil(corners.max(0) + margin)
     left, top = int(np.clip(low[0], 0, width - 1)), int(np.clip(low[1], 0, height - 1))
     return left, top, int(np.clip(high[0], left + 1, width)), int(np.clip(high[1], top + 1, height))
-
-
-def _point_pairs(source: ArrayLike, target: ArrayLike, at_least: int) -> tuple[Matrix, Matrix]:
-    a, b = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
-    if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 2:
-        raise GeometryError(f"two equal lists of 2-D points are needed, not {a.shape} and {b.shape}")
-    if len(a) < at_least:
-        raise GeometryError(f"at least {at_least} points are needed, not {len(a)}")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise GeometryError("points must be finite")
-    return a, b
 
 
 ARCFACE_FROM_FFHQ: Matrix = fit_similarity(FFHQ_512, ARCFACE_112)

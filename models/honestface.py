@@ -14,6 +14,7 @@ from models.feature_fusion import FeatureFusion
 from models.identity_embedder import IdentityEmbedder, IdentityEmbedderConfig, IdentityPrompt
 from models.one_step_diffusion import OneStepDiffusion, OneStepDiffusionConfig, blend_latents
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder, PixelUnshuffleAutoencoderConfig
+from models.position_map import PositionMap
 from models.reference_adapter import ReferenceAdapter, ReferenceAdapterConfig
 from models.reference_warp import ReferenceWarpConfig, warp_reference
 from models.references import References
@@ -41,18 +42,13 @@ class HonestFaceConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Latents:
-    """The `prompt` p `[B, 77, k]`, `latent` z_L and `restored_latent` z_H `[B, C, h, w]` as predicted."""
+class Generated:
+    """A batch of results: `restored` `[B, 3, 512, 512]` in [-1, 1]; the `prompt` p `[B, 77, k]`, `latent` z_L and
+    `restored_latent` z_H `[B, C, h, w]`, before `strength` blends the two."""
 
     prompt: Tensor
     latent: Tensor
     restored_latent: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Generated(Latents):
-    """A batch of results: the latents before `strength` blends them, and `restored` `[B, 3, 512, 512]` in [-1, 1]."""
-
     restored: Tensor
 
 
@@ -64,26 +60,6 @@ class SeenReference:
     latent: Tensor
     agreement: Tensor
     present: Tensor
-
-
-class PositionMap(nn.Module):
-    """Learned channels `[P, size, size]` that say where in the aligned frame a place is; P is a multiple of 4.
-
-    They begin as sines and cosines of row and column, half a wave long and shorter by octaves.
-    """
-
-    def __init__(self, channels: int, size: int) -> None:
-        super().__init__()
-        octaves = torch.pi * 2.0 ** torch.arange(channels // 4).view(-1, 1) * torch.linspace(0, 1, size)
-        waves = torch.stack([octaves.sin(), octaves.cos()], 1).flatten(0, 1)
-        rows, columns = waves.view(-1, size, 1), waves.view(-1, 1, size)
-        self.weight = nn.Parameter(torch.cat([rows.expand(-1, size, size), columns.expand(-1, size, size)]))
-
-    def forward(self, latent: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:
-        """The latent `[B, C, h, w]` with the map's channels behind its own; `corner` (row, column) is where it lies."""
-        (top, left), (height, width) = corner, latent.shape[2:]
-        part = self.weight[:, top : top + height, left : left + width].to(latent.dtype)
-        return torch.cat([latent, part.expand(len(latent), -1, -1, -1)], dim=1)
 
 
 class HonestFace(nn.Module):
@@ -134,33 +110,20 @@ class HonestFace(nn.Module):
         Raises:
             ValueError: references without the input's landmarks and identity, or a model without reference weights.
         """
-        found = self.latents(lq, references, landmarks, identity, seeds)
-        amount = torch.as_tensor(strength, dtype=torch.float32, device=lq.device).expand(len(lq))
-        restored = self.vae.decode(blend_latents(found.latent, found.restored_latent, amount))
-        return Generated(found.prompt, found.latent, found.restored_latent, restored)
-
-    def latents(
-        self,
-        lq: Tensor,
-        references: References | None = None,
-        landmarks: Tensor | None = None,
-        identity: Tensor | None = None,
-        seeds: Sequence[int | None] | None = None,
-    ) -> Latents:
-        """All of `forward` but the decoder."""
         latent = self.vae.encode(lq, seeds)
-        visual = self.vre(lq)
-        if references is None:
-            prompt = self.fusion(visual, None)
-            return Latents(prompt, latent, self.predict(latent, prompt))
-        if self.identity_embedder is None:
-            raise ValueError("this model was built without an identity embedder: it takes no references")
-        if landmarks is None or identity is None:
-            raise ValueError("references need the landmarks and the identity of the input")
-        person = self.identity_embedder(landmarks, references)
-        prompt = self.fusion(visual, person)
-        seen = self.see(latent, person, references, landmarks, identity)
-        return Latents(prompt, latent, self.predict(latent, prompt, self.steer(latent, seen)))
+        person, steering = None, None
+        if references is not None:
+            if self.identity_embedder is None:
+                raise ValueError("this model was built without an identity embedder: it takes no references")
+            if landmarks is None or identity is None:
+                raise ValueError("references need the landmarks and the identity of the input")
+            person = self.identity_embedder(landmarks, references)
+            steering = self.steer(latent, self.see(latent, person, references, landmarks, identity))
+        prompt = self.fusion(self.vre(lq), person)
+        restored_latent = self.predict(latent, prompt, steering)
+        amount = torch.as_tensor(strength, dtype=torch.float32, device=lq.device).expand(len(lq))
+        restored = self.vae.decode(blend_latents(latent, restored_latent, amount))
+        return Generated(prompt, latent, restored_latent, restored)
 
     def predict(
         self,

@@ -82,9 +82,9 @@ class IResNet(nn.Module):
         return embeddings
 
 
-def iresnet(depth: int, width: int = 512) -> IResNet:
+def iresnet(depth: int) -> IResNet:
     """The published network of this depth: 43.59 M parameters for 50, 65.16 M for 100."""
-    return IResNet(IResNetConfig(BLOCKS[depth], width=width))
+    return IResNet(IResNetConfig(BLOCKS[depth]))
 
 
 def iresnet_config_for(state: Mapping[str, Tensor], source: str) -> IResNetConfig:

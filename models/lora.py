@@ -3,7 +3,7 @@
 A LoRA of rank r adds (alpha / r) B A to a weight; for a convolution A is `[r, in, kH, kW]` and B `[out, r, 1, 1]`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,8 @@ OSEDIFF_TARGETS = (
     "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2",
 )  # fmt: skip
 
+#: What files put before the UNet's own names.
+_PREFIX = "unet."
 #: The two ways in which files name A and B: peft's, and diffusers' older one.
 _SUFFIXES = {
     ".lora_A.weight": "A",
@@ -32,9 +34,9 @@ class _Side:
     tensor: Tensor
 
 
-def target_layers(module: nn.Module, targets: Sequence[str] = OSEDIFF_TARGETS) -> list[str]:
-    """Names of the linear and convolution layers that `targets` mean: equal to one, or ending in a dot and one."""
-    ends = tuple(f".{target}" for target in targets)
+def target_layers(module: nn.Module) -> list[str]:
+    """Names of the linear and convolution layers to adapt: equal to a target, or ending in a dot and one."""
+    ends = tuple(f".{target}" for target in OSEDIFF_TARGETS)
     return [
         name
         for name, layer in module.named_modules()
@@ -42,10 +44,10 @@ def target_layers(module: nn.Module, targets: Sequence[str] = OSEDIFF_TARGETS) -
     ]
 
 
-def _layer_and_side(key: str, prefix: str) -> tuple[str, str]:
+def _layer_and_side(key: str) -> tuple[str, str]:
     for suffix, side in _SUFFIXES.items():
         if key.endswith(suffix):
-            return key.removeprefix(prefix).removesuffix(suffix), side
+            return key.removeprefix(_PREFIX).removesuffix(suffix), side
     raise WeightsError(f"{key} is not a LoRA key: it ends in none of {', '.join(_SUFFIXES)}")
 
 
@@ -62,15 +64,15 @@ def _delta(name: str, weight: Tensor, down: _Side, up: _Side, alpha: float) -> T
     return (alpha / rank) * (b @ a).view_as(weight)
 
 
-def merge_lora(module: nn.Module, state: Mapping[str, Tensor], alpha: float = 16.0, prefix: str = "unet.") -> None:
+def merge_lora(module: nn.Module, state: Mapping[str, Tensor], alpha: float = 16.0) -> None:
     """Add the adapters of `state` to the weights of `module`, in place: summed in float32, then cast.
 
-    Both key styles are read, also mixed in one file, with or without `prefix`. A key that is not used, a side without
-    its partner and a shape that does not fit raise `WeightsError` before any weight has changed.
+    Both key styles are read, also mixed in one file, with or without `unet.` in front. A key that is not used, a side
+    without its partner and a shape that does not fit raise `WeightsError` before any weight has changed.
     """
     sides: dict[str, dict[str, _Side]] = {}
     for key, tensor in state.items():
-        name, side = _layer_and_side(key, prefix)
+        name, side = _layer_and_side(key)
         pair = sides.setdefault(name, {})
         if side in pair:
             raise WeightsError(f"{key} and {pair[side].key} are the same adapter twice")
@@ -92,21 +94,21 @@ def merge_lora(module: nn.Module, state: Mapping[str, Tensor], alpha: float = 16
             weight.copy_(weight.float() + delta)
 
 
-def add_adapters(module: nn.Module, rank: int = 16, alpha: int = 16, targets: Sequence[str] = OSEDIFF_TARGETS) -> None:
-    """Put trainable adapters on `targets` through peft, in place, and freeze everything else.
+def add_adapters(module: nn.Module, rank: int = 16, alpha: int = 16) -> None:
+    """Put trainable adapters on the `target_layers` through peft, in place, and freeze everything else.
 
     The output does not change until they are trained (B starts at zero).
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=target_layers(module, targets), bias="none")
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=target_layers(module), bias="none")
     inject_adapter_in_model(config, module)
 
 
-def adapter_state(module: nn.Module, prefix: str = "unet.") -> dict[str, Tensor]:
+def adapter_state(module: nn.Module) -> dict[str, Tensor]:
     """The adapters that `add_adapters` put on `module`, as `merge_lora` reads them: `unet.<layer>.lora_A.weight`."""
     return {
-        prefix + name.replace(".default.weight", ".weight"): parameter.detach().cpu().clone()
+        _PREFIX + name.replace(".default.weight", ".weight"): parameter.detach().cpu().clone()
         for name, parameter in module.named_parameters()
         if ".lora_A.default." in name or ".lora_B.default." in name
     }

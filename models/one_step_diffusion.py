@@ -5,10 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+#: The first and the last beta of Stable Diffusion's noise schedule.
+_BETAS = (0.00085, 0.012)
 
-def scaled_linear_alphas_cumprod(steps: int = 1000, start: float = 0.00085, end: float = 0.012) -> Tensor:
+
+def scaled_linear_alphas_cumprod(steps: int = 1000) -> Tensor:
     """alpha-bar_t `[steps]` of Stable Diffusion's noise schedule, float64."""
-    betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64, device="cpu") ** 2
+    betas = torch.linspace(_BETAS[0] ** 0.5, _BETAS[1] ** 0.5, steps, dtype=torch.float64, device="cpu") ** 2
     return torch.cumprod(1 - betas, dim=0)
 
 

@@ -57,11 +57,6 @@ class References:
             batch=len(batch),
         )
 
-    @property
-    def counts(self) -> Tensor:
-        """How many references each image has, `[B]` int64."""
-        return segment_sum(torch.ones_like(self.owner), self.owner, self.batch)
-
     def of(self, image: int) -> "References | None":
         """The references of one image as a batch of one; None when it has none. Waits for the device."""
         rows = (self.owner == image).nonzero()[:, 0]
@@ -69,15 +64,14 @@ class References:
             return None
         return References(self.images[rows], self.landmarks[rows], self.identity[rows], torch.zeros_like(rows), batch=1)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "References":
-        """Moves everything and casts the images and identities; landmarks keep their type, half precision would
-        round them to whole pixels."""
+    def to(self, device: torch.device | str) -> "References":
+        """The same on another device."""
         return replace(
             self,
-            images=self.images.to(device=device, dtype=dtype),
-            landmarks=self.landmarks.to(device=device),
-            identity=self.identity.to(device=device, dtype=dtype),
-            owner=self.owner.to(device=device),
+            images=self.images.to(device),
+            landmarks=self.landmarks.to(device),
+            identity=self.identity.to(device),
+            owner=self.owner.to(device),
         )
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from models.autoencoder import KLAutoencoder
-from models.complexity import Cost, measure, measure_lora, parameters
+from models.complexity import LORA_RANK, Cost, measure, measure_lora, parameters
 from models.honestface import HonestFace, HonestFaceConfig
 from models.identity_network import IdentityNetwork, IdentityNetworkConfig
 from models.iresnet import iresnet
 from models.references import References
-from models.vgg16 import VGG16
+from models.vgg16 import vgg16_features
 
 OSDFACE, HONESTFACE = "OSDFace", "HonestFace"
 
@@ -108,7 +108,7 @@ def _unet(model: HonestFace, picture: torch.Tensor) -> list[Component]:
 
     return [
         Component("UNet", measure([model.unet], run), _BOTH, _BOTH),
-        Component("unmerged LoRA, r = 16", measure_lora(model.unet, run), (), _BOTH),
+        Component(f"unmerged LoRA, r = {LORA_RANK}", measure_lora(model.unet, run), (), _BOTH),
     ]
 
 
@@ -134,7 +134,7 @@ def _identity(model: HonestFace, width: int, references: int) -> list[Component]
     encoder = measure([network], lambda: network(crop)).times(references)
     assert embedder.config.extractor is not None
     side = embedder.config.extractor.patch_size
-    shallow = VGG16(last=2)
+    shallow = vgg16_features(2)
     eyes = measure([shallow], lambda: shallow(torch.empty(2, 3, side, side)))
     packed = References(
         torch.empty(references, 3, 512, 512),
@@ -145,7 +145,7 @@ def _identity(model: HonestFace, width: int, references: int) -> list[Component]
     )
     whole = measure([embedder], lambda: embedder(torch.empty(1, 68, 2), packed))
     own = Cost(whole.parameters - parameters(shallow), whole.macs - eyes.macs, whole.attention_macs)
-    counted = replace(eyes, parameters=parameters(VGG16())) if width == 512 else eyes
+    counted = replace(eyes, parameters=parameters(vgg16_features())) if width == 512 else eyes
     return [
         Component(f"{name}, {references} references", encoder, (HONESTFACE,), (HONESTFACE,)),
         Component(f"VGG16 on two {side} px eyes", counted, (HONESTFACE,), (HONESTFACE,)),

@@ -1,1 +1,1 @@
-"""HTTP around `models.FaceRestorer`: admission, micro-batching, metrics, the playground, and the commands."""
+"""HTTP around `models.face_restorer.FaceRestorer`: admission, micro-batching, metrics, playground, and the commands."""

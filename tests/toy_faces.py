@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from models.face_analyzer import Detection, FaceAnalyzer, Landmarks
-from models.geometry import FFHQ_512, Matrix, fit_affine, fit_similarity, invert_affine, transform_points
+from models.geometry import FFHQ_512, Matrix, fit_similarity, invert_affine, transform_points
 from models.references import References
 
 ANNA, BEN, CARL = (180, 150, 150), (150, 150, 180), (150, 180, 150)
@@ -99,8 +99,6 @@ def _middle(amount: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 class ToyDetector:
-    name = "toy detector"
-
     def detect(self, picture: NDArray[np.uint8]) -> list[Detection]:
         marks = []
         for channel in range(3):
@@ -127,7 +125,8 @@ class ToyLandmarks:
         for crop in crops:
             levels = ((crop.permute(1, 2, 0).float() + 1) * 127.5).numpy()
             marks = np.array([_middle(_amount(levels, channel)) for channel in range(3)])
-            points.append(transform_points(fit_affine(_MARKS, marks), TEMPLATE))
+            affine = np.linalg.solve(np.column_stack([_MARKS, np.ones(3)]), marks).T  # through three points: exact
+            points.append(transform_points(affine, TEMPLATE))
         found = torch.from_numpy(np.stack(points)).float()
         grid = (torch.arange(64) + 0.5) * crops.shape[-1] / 64 - 0.5
         near = [(-((found[..., i, None] - grid) ** 2) / 200).exp() for i in range(2)]
@@ -175,6 +174,6 @@ class ToyGenerator:
         assert landmarks is not None and landmarks.shape == (len(lq), 68, 2)
         assert identity is not None and identity.shape == (len(lq), 3)
         assert seeds is not None and len(seeds) == len(lq)
-        counts = torch.zeros(len(lq)) if references is None else references.counts.float()
+        counts = torch.zeros(len(lq)) if references is None else references.owner.bincount(minlength=len(lq)).float()
         change = self.gain + 0.04 * counts
         return ToyGenerated(lq + (torch.as_tensor(strength) * change)[:, None, None, None])

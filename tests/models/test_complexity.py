@@ -2,7 +2,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.complexity import Cost, measure, measure_lora, parameters
+from models.complexity import LORA_RANK, Cost, measure, measure_lora, parameters
 
 
 class Attention(nn.Module):
@@ -56,6 +56,6 @@ def test_only_the_named_networks_count() -> None:
 def test_unmerged_lora_adds_two_thin_layers_to_each_target() -> None:
     network = Attention()
     x = torch.zeros(3, 10, 8)
-    cost = measure_lora(network, lambda: network(x), rank=2)
-    per_position = 2 * (8 + 12) + 2 * (8 + 20)
+    cost = measure_lora(network, lambda: network(x))
+    per_position = LORA_RANK * (8 + 12) + LORA_RANK * (8 + 20)
     assert cost == Cost(per_position, 3 * 10 * per_position, 0)

@@ -34,9 +34,7 @@ def run(network: CudaGenerator, count: int = 3, seeds: tuple[int | None, ...] = 
     known = references(3)
     packed = References.pack([known[:2], (), known[2:]][:count])
     strength = torch.tensor([1.0, 0.5, 1.0])[:count]
-    found = network.restore_pixels(
-        crops(3)[:count], packed, landmarks(3)[:count], identities(3)[:count], strength, seeds[:count]
-    )
+    found = network.restore_pixels(crops(3)[:count], packed, landmarks(3)[:count], strength, seeds[:count])
     return np.stack(found)
 
 

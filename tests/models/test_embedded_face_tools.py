@@ -27,8 +27,7 @@ def test_every_network_is_filled_frozen_and_in_evaluation_mode() -> None:
     for network in filled.values():
         assert not network.training and not any(p.requires_grad for p in network.parameters())
     assert analyzer.matching_angle == 60.0
-    assert [tool.name for tool in (analyzer.detector, analyzer.landmark_detector, analyzer.identity_encoder)] == [
-        "embedded face detector",
+    assert [tool.name for tool in (analyzer.landmark_detector, analyzer.identity_encoder)] == [
         "embedded landmark network, 68 points",
         "embedded identity network, 8-d",
     ]

@@ -7,7 +7,6 @@ from models.face_detector import (
     EmbeddedFaceDetector,
     FaceDetectorConfig,
     FaceDetectorNetwork,
-    box_overlap,
     cell_centres,
     covered_share,
     suppress_overlaps,
@@ -52,7 +51,7 @@ def test_all_cells_of_three_strides() -> None:
 def test_an_untrained_network_sees_no_face() -> None:
     torch.manual_seed(0)
     picture = np.random.default_rng(0).integers(0, 256, (100, 140, 3), dtype=np.uint8)
-    assert EmbeddedFaceDetector(FaceDetectorNetwork(FaceDetectorConfig()), "untrained").detect(picture) == []
+    assert EmbeddedFaceDetector(FaceDetectorNetwork(FaceDetectorConfig())).detect(picture) == []
 
 
 def test_cell_centres_go_row_by_row() -> None:
@@ -60,9 +59,9 @@ def test_cell_centres_go_row_by_row() -> None:
 
 
 def test_boxes_are_in_the_pixels_of_the_picture() -> None:
-    detector = EmbeddedFaceDetector(network_that_fires(), "all")
+    detector = EmbeddedFaceDetector(network_that_fires())
     assert [found.box for found in detector.detect(np.zeros((32, 32, 3), np.uint8))] == [(-16, -16, 48, 48)]
-    shrunk = EmbeddedFaceDetector(network_that_fires(FaceDetectorConfig((8,) * 4, 8, long_side=64)), "all")
+    shrunk = EmbeddedFaceDetector(network_that_fires(FaceDetectorConfig((8,) * 4, 8, long_side=64)))
     boxes = [found.box for found in shrunk.detect(np.zeros((128, 256, 3), np.uint8))]
     assert sorted(boxes) == [(-64, -64, 192, 192), (64, -64, 320, 192)]
     assert all(isinstance(value, float) for box in boxes for value in box)
@@ -71,7 +70,7 @@ def test_boxes_are_in_the_pixels_of_the_picture() -> None:
 @pytest.mark.parametrize(("overlap", "kept"), [(0.5, 4), (0.3, 2), (0.1, 1)])
 def test_neighbours_that_overlap_too_much_are_dropped(overlap: float, kept: int) -> None:
     config = FaceDetectorConfig((8,) * 4, 8, overlap=overlap)
-    detector = EmbeddedFaceDetector(network_that_fires(config), "all")
+    detector = EmbeddedFaceDetector(network_that_fires(config))
     found = detector.detect(np.zeros((64, 64, 3), np.uint8))
     assert len(found) == kept
     assert all(face.score == pytest.approx(torch.tensor(3.0).sigmoid().item()) for face in found)
@@ -79,7 +78,7 @@ def test_neighbours_that_overlap_too_much_are_dropped(overlap: float, kept: int)
 
 def test_what_has_no_face_is_looked_at_again_at_half_the_size() -> None:
     network = FixedNetwork([-9.0], [(0.0, 0, 10, 10)])
-    detector = EmbeddedFaceDetector(network, "blind")
+    detector = EmbeddedFaceDetector(network)
     assert detector.detect(np.zeros((300, 640, 3), np.uint8)) == []
     assert [tuple(seen.shape[2:]) for seen in network.seen] == [(320, 640), (160, 320), (96, 160), (64, 96)]
     network.seen.clear()
@@ -93,16 +92,14 @@ def test_a_face_that_only_the_smaller_picture_shows_is_in_the_pixels_of_the_larg
             return (scores if images.shape[3] == 128 else scores - 99), boxes
 
     network = SeesSmall([3.0], [(10.0, 20, 40, 60)])
-    (face,) = EmbeddedFaceDetector(network, "small").detect(np.zeros((512, 512, 3), np.uint8))
+    (face,) = EmbeddedFaceDetector(network).detect(np.zeros((512, 512, 3), np.uint8))
     assert face.box == (40, 80, 160, 240)
     assert len(network.seen) == 3
 
 
 def test_the_most_confident_comes_first_and_the_doubtful_is_left_out() -> None:
     boxes = [(0.0, 0.0, 10.0, 10.0), (20.0, 0.0, 30.0, 10.0), (40.0, 0.0, 50.0, 10.0), (1.0, 0.0, 11.0, 10.0)]
-    found = EmbeddedFaceDetector(FixedNetwork([1.0, 4.0, -0.1, 0.5], boxes), "fixed").detect(
-        np.zeros((64, 64, 3), np.uint8)
-    )
+    found = EmbeddedFaceDetector(FixedNetwork([1.0, 4.0, -0.1, 0.5], boxes)).detect(np.zeros((64, 64, 3), np.uint8))
     assert [face.box for face in found] == [boxes[1], boxes[0]]
     assert found[0].score > found[1].score > 0.5
 
@@ -112,15 +109,9 @@ def test_the_most_confident_comes_first_and_the_doubtful_is_left_out() -> None:
 )
 def test_any_size_is_shrunk_and_padded_to_whole_cells(size: tuple[int, int], seen: tuple[int, int]) -> None:
     network = FixedNetwork([-5.0], [(0.0, 0.0, 1.0, 1.0)])
-    assert EmbeddedFaceDetector(network, "fixed").detect(np.full((*size, 3), 255, np.uint8)) == []
+    assert EmbeddedFaceDetector(network).detect(np.full((*size, 3), 255, np.uint8)) == []
     assert network.seen[0].shape == (1, 3, *seen)
     assert float(network.seen[0].max()) == 1.0
-
-
-def test_overlap_of_boxes() -> None:
-    box = np.array([0, 0, 10, 10], np.float32)
-    others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [2, 2, 4, 4], [3, 3, 3, 3]], np.float32)
-    assert box_overlap(box, others) == pytest.approx([1, 1 / 3, 0, 0.04, 0])
 
 
 def test_suppression_keeps_the_better_box() -> None:

@@ -87,5 +87,6 @@ def test_half_precision_is_refused_on_a_cpu() -> None:
         make_runtime(small_generator(), "float16")
 
 
-def test_usable_cores() -> None:
-    assert usable_cores() >= 1
+def test_only_the_cores_that_this_process_may_use_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3}, raising=False)
+    assert usable_cores() == 2

@@ -11,10 +11,10 @@ from torch import Tensor
 from models.aligned_face import align, find_faces, to_network
 from models.bundle import load_bundle
 from models.colour_fix import ColourFix
-from models.face_detector import box_overlap
 from models.face_restorer import FaceRestorer, Options
 from models.picture import Picture
 from training.seam_loss import seam_loss
+from training.stages.detector import box_overlap
 
 
 def mean_tile(pictures: Tensor) -> float:
