@@ -26,12 +26,11 @@ class DeadlinePassed(Exception):
 
 @dataclass(frozen=True)
 class Done(Generic[Result]):
-    """An item's result, the seconds that it waited and was on the device, and the size of its batch."""
+    """An item's result, and the seconds that it waited and was on the device."""
 
     value: Result
     queue_seconds: float
     device_seconds: float
-    batch_size: int
 
 
 class Observer(Protocol):
@@ -222,7 +221,7 @@ class Batcher(Generic[Payload, Result]):
         seconds = time.monotonic() - started
         self._observer.batch(len(items), reason, seconds)
         for item, result in zip(items, results, strict=True):
-            item.future.set_result(Done(result, started - item.arrived, seconds, len(items)))
+            item.future.set_result(Done(result, started - item.arrived, seconds))
 
 
 def _fail(future: "Future[Done[Result]]", error: BaseException) -> None:

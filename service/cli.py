@@ -1,4 +1,4 @@
-"""The commands that use a bundle: restore, demo, serve, inspect and bundle."""
+"""The commands beside training: restore, demo, serve, api-key, inspect and bundle."""
 
 import typer
 

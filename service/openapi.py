@@ -45,6 +45,10 @@ _PROBLEM_SCHEMA = {
         "request_id": {"type": "string"},
     },
 }
+#: Where a route declares it, FastAPI adds no 422 of its own kind, which this service never answers.
+ANY_PROBLEM: Responses = {
+    "default": {"description": "Any other problem", "content": {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA}}}
+}
 _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
 
@@ -66,12 +70,12 @@ def problem_responses(*kinds: Kind) -> Responses:
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
 _HOW_MANY = "GET /health tells how many are taken."
 _REPORT = {
-    "affine_landmark_distance_eyes": {"value": 3.1, "unit": "px^2 at 512 px", "by": "tiny landmarks"},
-    "identity_angle": {"value": 21.4, "unit": "degrees", "by": "tiny identity"},
+    "affine_landmark_distance_eyes": {"value": 3.1, "unit": "px^2 at 512 px", "by": "embedded landmark network, 68 points"},
+    "identity_angle": {"value": 21.4, "unit": "degrees", "by": "embedded identity network, 128-d"},
 }
 _DOCUMENT = {
     "request_id": "0b8ec0a1f34f4d0e8f6f",
-    "model": {"bundle": "tiny", "version": "0.1.0", "profile": "tiny"},
+    "model": {"bundle": "honestface-tiny", "version": "0.12.0", "profile": "tiny"},
     "picture": {"media_type": "image/png", "width": 1600, "height": 1200, "base64": "iVBORw0KGgo..."},
     "faces": [
         {

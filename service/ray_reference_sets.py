@@ -8,7 +8,7 @@ from service.lru import LruStore
 from service.metrics import Metrics
 from service.problems import NOT_READY, Problem
 from service.ray_cluster import keep_to_loopback
-from service.reference_sets import ReferenceSet, ReferenceStore, check_name, not_found, reference_bytes, too_large
+from service.reference_sets import ReferenceSet, ReferenceStore, check_name, not_found, too_large
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class SharedReferenceSets:
         self._sets: LruStore[Key, ReferenceSet] = LruStore(
             settings.reference_sets_bytes,
             settings.reference_set_ttl_s,
-            lambda entry: sum(map(reference_bytes, entry.references)),
+            lambda entry: entry.bytes,
         )
 
     async def put(self, key: Key, entry: ReferenceSet) -> bool:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from service.connection import answer_in_time, deadline_of, upload_of
 from service.form import FormLimits
 from service.keys import KEY_SCHEMES, authenticate
-from service.openapi import REFERENCE_SET_BODY, UPLOAD_PARAMETERS, UPLOAD_PROBLEMS, problem_responses
+from service.openapi import ANY_PROBLEM, REFERENCE_SET_BODY, UPLOAD_PARAMETERS, UPLOAD_PROBLEMS, problem_responses
 from service.options import SET_ID
 from service.problems import INVALID_REQUEST, REFERENCE_SET_NOT_FOUND, UNAUTHORIZED, Problem
 from service.reference_sets import ReferenceSet, check_name
@@ -27,7 +27,7 @@ SetId = Annotated[
         json_schema_extra={"pattern": SET_ID},
     ),
 ]
-_LOOKUP_PROBLEMS = problem_responses(INVALID_REQUEST, UNAUTHORIZED, REFERENCE_SET_NOT_FOUND)
+_LOOKUP_PROBLEMS = problem_responses(INVALID_REQUEST, UNAUTHORIZED, REFERENCE_SET_NOT_FOUND) | ANY_PROBLEM
 
 
 class ReferenceSetDocument(BaseModel):
