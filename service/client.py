@@ -19,6 +19,9 @@ import httpx
 Source = str | Path | bytes
 _LONGEST_PAUSE = 60.0
 _LOST_PAUSE = 1.0
+#: As httpx tells that nobody listens, or that who did was lost before the answer was whole.
+_LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
+_Answer = httpx.Response | httpx.TransportError
 
 
 class ServiceError(Exception):
@@ -63,11 +66,11 @@ class _Calls:
     def _put(self, name: str, references: Sequence[Source]) -> tuple[str, str, dict[str, Any]]:
         return "PUT", _set(name), {"files": [("references", _file(each)) for each in references]}
 
-    def _pause(self, response: httpx.Response | httpx.ConnectError, attempt: int) -> float | None:
+    def _pause(self, response: _Answer, attempt: int) -> float | None:
         """How long to wait before asking again; None when the answer stands."""
         if attempt >= self._retries:
             return None
-        if isinstance(response, httpx.ConnectError):  # while it starts again nobody listens
+        if isinstance(response, httpx.TransportError):  # while it starts again nobody listens
             return _LOST_PAUSE * 2.0**attempt
         if response.status_code in (429, 503) and "retry-after" in response.headers:
             return min(_seconds(response.headers["retry-after"]), _LONGEST_PAUSE)
@@ -120,10 +123,10 @@ class Client(_Calls):
     def _send(self, method: str, path: str, how: dict[str, Any]) -> httpx.Response:
         attempt = 0
         while True:
-            answer: httpx.Response | httpx.ConnectError
+            answer: _Answer
             try:
                 answer = self._http.request(method, path, **how)
-            except httpx.ConnectError as error:
+            except _LOST as error:
                 answer = error
             pause = self._pause(answer, attempt)
             if pause is None:
@@ -173,10 +176,10 @@ class AsyncClient(_Calls):
     async def _send(self, method: str, path: str, how: dict[str, Any]) -> httpx.Response:
         attempt = 0
         while True:
-            answer: httpx.Response | httpx.ConnectError
+            answer: _Answer
             try:
                 answer = await self._http.request(method, path, **how)
-            except httpx.ConnectError as error:
+            except _LOST as error:
                 answer = error
             pause = self._pause(answer, attempt)
             if pause is None:
@@ -191,6 +194,8 @@ def _file(source: Source) -> tuple[str, bytes]:
 
 
 def _set(name: str) -> str:
+    if name in (".", ".."):  # httpx would ask for another path
+        raise ValueError(f"a reference set cannot be called {name!r}")
     return f"/reference-sets/{quote(name, safe='')}"
 
 
@@ -199,8 +204,8 @@ def _seconds(retry_after: str) -> float:
     return float(retry_after) if retry_after.isdecimal() else _LOST_PAUSE
 
 
-def _checked(response: httpx.Response | httpx.ConnectError) -> httpx.Response:
-    if isinstance(response, httpx.ConnectError):
+def _checked(response: _Answer) -> httpx.Response:
+    if isinstance(response, httpx.TransportError):
         raise response
     if response.is_success:
         return response

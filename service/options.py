@@ -1,7 +1,7 @@
 """The options of POST /restore, and what the client wants to get back."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,8 +12,8 @@ from service.problems import INVALID_OPTION, NOT_ACCEPTABLE, Problem
 PictureFormat = Literal["png", "jpeg", "webp"]
 MEDIA_TYPES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 Body = Literal["image", "json", "mixed"]
-#: What a reference set may be called, from first to last letter.
-SET_ID = r"^[A-Za-z0-9._-]{1,64}$"
+#: What a reference set may be called, from first to last letter; in a path `.` and `..` are no names.
+SET_ID = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$"
 
 
 class RestoreOptions(BaseModel):
@@ -59,10 +59,12 @@ def read_options(form: Form) -> RestoreOptions:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the answer is made of: its body, and the picture format that the Accept header asks for, if it does."""
+    """What the answer is made of: its body, the picture format that the Accept header asks for, if it does, and the
+    formats that it refuses."""
 
     body: Body
     format: PictureFormat | None
+    refused: frozenset[PictureFormat] = frozenset()
 
 
 def negotiate(accept: str | None) -> Wanted:
@@ -71,27 +73,36 @@ def negotiate(accept: str | None) -> Wanted:
     Raises:
         Problem: nothing that is accepted can be produced.
     """
-    best: tuple[float, Wanted] | None = None
+    ranges = []
     for part in (accept or "*/*").split(","):
         media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality = _quality(parameters)
-        wanted = _OFFERS.get(media_range)
-        if wanted is not None and quality > 0 and (best is None or quality > best[0]):
-            best = (quality, wanted)
+        ranges.append((media_range, _quality(parameters)))
+    refused = {media_range for media_range, quality in ranges if not quality > 0}
+    if refused.issuperset(MEDIA_TYPES.values()):
+        refused.add("image/*")
+    best: tuple[float, Wanted] | None = None
+    for media_range, quality in ranges:
+        meant = [each for each in _MEANT.get(media_range, (media_range,)) if each in _OFFERS and each not in refused]
+        if meant and quality > 0 and (best is None or quality > best[0]):
+            best = (quality, _OFFERS[meant[0]])
     if best is None:
         offered = ", ".join([*MEDIA_TYPES.values(), "application/json", "multipart/mixed"])
         raise Problem(NOT_ACCEPTABLE, f"this route answers {offered}")
-    return best[1]
+    formats = frozenset(name for name, media_type in MEDIA_TYPES.items() if media_type in refused)
+    return replace(best[1], refused=formats)
 
 
 _OFFERS: dict[str, Wanted] = {
-    "*/*": Wanted("image", None),
     "image/*": Wanted("image", None),
     "application/json": Wanted("json", None),
-    "application/*": Wanted("json", None),
     "multipart/mixed": Wanted("mixed", None),
-    "multipart/*": Wanted("mixed", None),
     **{media_type: Wanted("image", name) for name, media_type in MEDIA_TYPES.items()},
+}
+#: What wider ranges mean: the first that is not refused.
+_MEANT = {
+    "*/*": ("image/*", "application/json", "multipart/mixed"),
+    "application/*": ("application/json",),
+    "multipart/*": ("multipart/mixed",),
 }
 
 
@@ -108,7 +119,9 @@ def _quality(parameters: list[str]) -> float:
 
 def picture_format(options: RestoreOptions, wanted: Wanted, uploaded: str, side: int) -> PictureFormat:
     """The format to answer in: the option, else the Accept header's, else the upload's own if it holds a picture of
-    `side` pixels a side, else png."""
-    if options.format or wanted.format:
-        return options.format or wanted.format or "png"
-    return next((name for name in get_args(PictureFormat) if name == uploaded and side <= LONGEST_SIDE[name]), "png")
+    `side` pixels a side, else png; or the next that the header does not refuse."""
+    if chosen := options.format or wanted.format:
+        return chosen
+    left: list[PictureFormat] = [name for name in MEDIA_TYPES if name not in wanted.refused] or ["png"]
+    fit = [name for name in left if side <= LONGEST_SIDE[name]]
+    return next((name for name in fit if name == uploaded), (fit or left)[0])

@@ -21,6 +21,11 @@ class ReferenceSet:
     references: tuple[Reference, ...]
     created: float = field(default_factory=time.time)
 
+    @property
+    def bytes(self) -> int:
+        """Memory that its references take."""
+        return sum(map(reference_bytes, self.references))
+
 
 def reference_bytes(reference: Reference) -> int:
     """Memory that a reference takes."""
@@ -36,14 +41,14 @@ class ReferenceStore:
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
-        self._metrics, self._ttl_s = metrics, settings.reference_set_ttl_s
+        self._metrics = metrics
         self._cache: LruStore[bytes, Reference] = LruStore(
             settings.cache_bytes, settings.cache_ttl_s, reference_bytes, clock
         )
         self._sets: LruStore[tuple[str, str], ReferenceSet] = LruStore(
             settings.reference_sets_bytes,
             settings.reference_set_ttl_s,
-            lambda entry: sum(map(reference_bytes, entry.references)),
+            lambda entry: entry.bytes,
             clock,
         )
         metrics.follow(metrics.cache_bytes, lambda: self._cache.bytes)
@@ -83,7 +88,8 @@ class ReferenceStore:
 def check_name(name: str) -> str:
     """A set's name, if it may be one."""
     if not re.fullmatch(SET_ID, name):
-        raise Problem(INVALID_REQUEST, "a reference set's id has 1 to 64 letters, digits, dots, dashes or underscores")
+        letters = "1 to 64 letters, digits, dots, dashes or underscores"
+        raise Problem(INVALID_REQUEST, f"a reference set's id has {letters}, and is neither '.' nor '..'")
     return name
 
 

@@ -4,7 +4,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -50,20 +52,29 @@ def plan_folder(folder: Path, targets: Targets) -> list[Entry]:
     should they lie inside, are left out.
 
     Raises:
-        PictureError: the folder holds no pictures, or two would be written to the same file.
+        PictureError: a folder cannot be read or none holds pictures, or two would be written to the same file.
     """
-    own = {path.resolve() for path in targets.given}
+    own = {os.path.realpath(path) for path in targets.given}
     plan = []
-    for parent, folders, names in os.walk(folder):
-        here = Path(parent)
-        folders[:] = [name for name in folders if not name.startswith(".") and (here / name).resolve() not in own]
-        for name in names:
-            path = here / name
-            if not name.startswith(".") and path.suffix.lower() in READ_SUFFIXES and path.is_file():
-                plan.append(Entry(str(path), _written(str(path.relative_to(folder)))))
+    try:
+        for parent, folders, names in os.walk(folder, onerror=_raise):
+            here = Path(parent)
+            folders[:] = [
+                name for name in folders if not name.startswith(".") and os.path.realpath(here / name) not in own
+            ]
+            for name in names:
+                path = here / name
+                if not name.startswith(".") and path.suffix.lower() in READ_SUFFIXES and path.is_file():
+                    plan.append(Entry(str(path), _written(str(path.relative_to(folder)))))
+    except OSError as error:
+        raise PictureError(f"{error.filename}: {error.strerror}") from error
     if not plan:
         raise PictureError(f"{folder}: no pictures in this folder")
     return _without_clashes(sorted(plan), targets)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def plan_list(listing: Path, targets: Targets) -> list[Entry]:
@@ -75,7 +86,7 @@ def plan_list(listing: Path, targets: Targets) -> list[Entry]:
         PictureError: the list cannot be read or is empty, or two pictures would be written to the same file.
     """
     try:
-        lines = listing.read_text("utf-8-sig").splitlines()
+        lines = listing.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise PictureError(f"{listing}: the list cannot be read: {error}") from error
     if any("\0" in line for line in lines):
@@ -104,17 +115,30 @@ def _without_clashes(plan: list[Entry], targets: Targets) -> list[Entry]:
     return plan
 
 
-def check_overwritten(plan: Iterable[Entry], targets: Targets, references: Iterable[Path]) -> None:
-    """Raises PictureError where a picture's target is a picture of the plan, or a reference."""
-    inputs = {os.path.realpath(entry.photo) for entry in plan} | {os.path.realpath(path) for path in references}
-    folders = [os.path.realpath(path) for path in targets.given]
-    reachable = [path for path in inputs if any(path.startswith(folder + os.sep) for folder in folders)]
-    if not reachable:  # as in nearly every run; a million pictures have three million targets
-        return
+def check_overwritten(plan: Sequence[Entry], targets: Targets, references: Iterable[Path]) -> None:
+    """Raises PictureError where a picture's target is a picture of the plan, a reference, or another target."""
+    real = cache(os.path.realpath)
+
+    def place(path: str) -> str:
+        """The file that is replaced by writing this name: links to its folder are followed, itself it may be one."""
+        folder, name = os.path.split(path)
+        return os.path.join(real(folder), name)
+
+    inputs = {place(path) for path in (*(entry.photo for entry in plan), *map(str, references))}
+    inputs |= {os.path.realpath(path) for path in inputs if os.path.islink(path)}
+    parents = {os.path.dirname(entry.inside) for entry in plan}
+    folders = [os.path.realpath(path / parent) for path in targets.given for parent in parents]
+    if len(set(folders)) == len(folders) and {os.path.dirname(path) for path in inputs}.isdisjoint(folders):
+        return  # as in nearly every run; a million pictures have three million targets
+    written: set[str] = set()
     for entry in plan:
         for path in targets.below(entry.inside).given:
-            if os.path.realpath(path) in inputs:
+            file = place(str(path))
+            if file in inputs:
                 raise PictureError(f"{path} would overwrite an input: name another folder")
+            if file in written:
+                raise PictureError(f"{path} would be written twice: name another folder")
+            written.add(file)
 
 
 def restore_each(files: FileRestorer, targets: Targets, plan: Iterable[Entry]) -> Iterator[Result]:
@@ -130,11 +154,15 @@ def restore_each(files: FileRestorer, targets: Targets, plan: Iterable[Entry]) -
             yield Result(entry.photo, str(own.output), "restored", done.faces, seconds, None, done.warnings)
 
 
+#: As the line of every result begins.
+_BEGINNING = b'{"input": "'
+
+
 class Manifest:
     """A file of results as lines of JSON, in the order in which they came; a picture's last line counts.
 
     It is added to by every run; `told` are the outputs of which a line says how they were restored. A last line that an
-    interrupted run left unfinished is cut off.
+    interrupted run left unfinished is ended, or cut off where it lacks more than its end.
 
     Raises:
         ValueError, KeyError, TypeError: the file holds something else; it is left as it is.
@@ -143,6 +171,7 @@ class Manifest:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.told: set[str] = set()
+        self._path = path
         self._file: IO[bytes] = path.open("a+b")
         try:
             self._read()
@@ -151,20 +180,39 @@ class Manifest:
             raise
 
     def _read(self) -> None:
-        end = self._file.seek(0)
+        end, line = self._file.seek(0), b"\n"
         for line in self._file:
-            if not line.endswith(b"\n"):
-                if not line.startswith(b"{"):
-                    raise ValueError("it ends in something else than a result")
-                break
-            fields = json.loads(line)
+            ended = line.endswith(b"\n")
+            if not (ended or line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
+                raise ValueError("it ends in something else than a result")
+            try:
+                fields = json.loads(line)
+            except ValueError:
+                if ended:
+                    raise
+                self._file.truncate(end)
+                return
             if fields["status"] == "restored":
                 self.told.add(fields["output"])
             end += len(line)
-        self._file.truncate(end)
+        if not line.endswith(b"\n"):
+            self._write(b"\n")
 
     def add(self, result: Result) -> None:
-        self._file.write(result.line().encode() + b"\n")
+        """Adds a line.
+
+        Raises:
+            HonestFaceError: it cannot be written.
+        """
+        try:
+            self._write(result.line().encode() + b"\n")
+        except OSError as error:
+            with suppress(OSError):  # what is left of the line is given up
+                self.close()
+            raise HonestFaceError(f"{self._path}: {error.strerror}") from error
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
         # To the system with every line: it outlives this process, whatever ends it.
         self._file.flush()
 
@@ -191,7 +239,7 @@ def restore_archive(
     left, failures, restored = [], [], 0
     for entry in plan:
         output = targets.below(entry.inside).output
-        if not output.exists():
+        if not os.path.exists(output):  # nor where that cannot be told: writing will say why
             left.append(entry)
         elif manifest and str(output) not in manifest.told:
             manifest.add(Result(entry.photo, str(output), "present"))

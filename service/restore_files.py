@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,10 +52,10 @@ class Targets:
             for picture in (self.output, self.compare):
                 if picture is not None and picture.suffix.lower() not in WRITTEN:
                     return f"{picture}: the name must end in {', '.join(WRITTEN)}"
-        inputs = {path.resolve() for path in (photo, *references)}
-        if clash := next((path for path in given if path.resolve() in inputs), None):
+        inputs = {os.path.realpath(path) for path in (photo, *references)}
+        if clash := next((path for path in given if os.path.realpath(path) in inputs), None):
             return f"{clash} would overwrite an input"
-        if len({path.resolve() for path in given}) < len(given):
+        if len({os.path.realpath(path) for path in given}) < len(given):
             return "output, report and compare need different names"
         return None
 
@@ -159,13 +160,17 @@ def write_picture(path: Path, picture: Picture) -> None:
 def write_whole(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all: under another name first, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Without the file's own name, which may be as long as names can be.
+    unfinished = path.with_name(f".{os.getpid()}.{uuid.uuid4().hex}.part")
     try:
         with unfinished.open("wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         unfinished.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # who reads of it knows no other name
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -17,8 +17,8 @@ router = APIRouter()
 class Model(BaseModel):
     """A loaded bundle; `digests` are the SHA-256 of its files."""
 
-    bundle: str = Field(examples=["tiny"])
-    version: str = Field(examples=["0.1.0"])
+    bundle: str = Field(examples=["honestface-tiny"])
+    version: str = Field(examples=["0.12.0"])
     profile: str = Field(examples=["tiny"])
     device: str = Field(examples=["cpu"])
     precision: str = Field(examples=["float32"])
@@ -85,18 +85,21 @@ async def health(request: Request) -> Health:
     )
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Liveness: restart on 503", response_class=PlainTextResponse, responses=_PROBE)
 async def livez(request: Request) -> PlainTextResponse:
     """503 when the device thread has died or has been silent for too long."""
     return _probe(service_of(request).alive)
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Readiness: send no work on 503", response_class=PlainTextResponse, responses=_PROBE)
 async def readyz(request: Request) -> PlainTextResponse:
     """503 until the bundle is loaded and warmed up, and again from SIGTERM on."""
     return _probe(service_of(request).ready)
 
 
+@router.head("/startupz", include_in_schema=False)
 @router.get("/startupz", summary="Startup: wait on 503", response_class=PlainTextResponse, responses=_PROBE)
 async def startupz(request: Request) -> PlainTextResponse:
     """503 until the bundle is loaded and warmed up."""

@@ -22,7 +22,7 @@ _HEADERS = {
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/")
+@router.api_route("/", methods=["GET", "HEAD"])
 async def page() -> FileResponse:
     """The page."""
     return FileResponse(_FOLDER / "index.html", headers=_HEADERS)

@@ -22,7 +22,7 @@ router = APIRouter(prefix="/reference-sets", dependencies=KEY_SCHEMES)
 SetId = Annotated[
     str,
     Path(
-        description="1 to 64 letters, digits, dots, dashes or underscores.",
+        description="1 to 64 letters, digits, dots, dashes or underscores, but not `.` or `..`.",
         # Said, but not checked by FastAPI: `check_name` does, in words.
         json_schema_extra={"pattern": SET_ID},
     ),

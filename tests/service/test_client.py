@@ -96,13 +96,29 @@ def test_the_asynchronous_client(toy: Running) -> None:
     assert first.picture == second.picture
 
 
-def test_waits_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", [".", ".."])
+def test_names_that_a_path_cannot_hold_are_not_sent(name: str) -> None:
+    def asked(request: httpx.Request) -> httpx.Response:
+        pytest.fail(f"{request.method} {request.url}")
+
+    with Client("http://service") as client:
+        client._http = httpx.Client(base_url="http://service", transport=httpx.MockTransport(asked))
+        for call in (lambda: client.put_references(name, []), lambda: client.delete_references(name)):
+            with pytest.raises(ValueError, match="cannot be called"):
+                call()
+
+
+LOST = [httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError]
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_waits_while_nobody_listens(monkeypatch: pytest.MonkeyPatch, lost: type[httpx.TransportError]) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("service.client.time.sleep", pauses.append)
 
     def refuse_twice(request: httpx.Request) -> httpx.Response:
         if len(pauses) < 2:
-            raise httpx.ConnectError("refused")
+            raise lost("lost")
         return httpx.Response(200, json={"models": []})
 
     with Client("http://service") as client:
@@ -113,20 +129,23 @@ def test_waits_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pauses == [1.0, 2.0, 1.0]
 
 
-def test_the_asynchronous_client_asks_again_while_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lost", LOST)
+def test_the_asynchronous_client_asks_again_while_nobody_listens(
+    monkeypatch: pytest.MonkeyPatch, lost: type[httpx.TransportError]
+) -> None:
     monkeypatch.setattr("service.client._LOST_PAUSE", 0.001)
     asked: list[str] = []
 
     def refuse(request: httpx.Request) -> httpx.Response:
         asked.append(request.url.path)
-        raise httpx.ConnectError("refused")
+        raise lost("lost")
 
     async def ask() -> None:
         async with AsyncClient("http://service", retries=2) as client:
             client._http = httpx.AsyncClient(base_url="http://service", transport=httpx.MockTransport(refuse))
             await client.models()
 
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(lost):
         asyncio.run(ask())
     assert asked == ["/models"] * 3
 

@@ -1,8 +1,10 @@
 import pytest
 
 from service.form import Form
-from service.options import RestoreOptions, Wanted, negotiate, picture_format, read_options
+from service.options import MEDIA_TYPES, RestoreOptions, Wanted, negotiate, picture_format, read_options
 from service.problems import Problem
+
+EVERY_FORMAT_REFUSED = ", ".join(f"{kind};q=0" for kind in MEDIA_TYPES.values())
 
 
 @pytest.mark.parametrize(
@@ -17,15 +19,24 @@ from service.problems import Problem
         ("text/html, application/json;q=0.5, image/jpeg;q=0.9", Wanted("image", "jpeg")),
         ("application/json, */*", Wanted("json", None)),
         ("IMAGE/PNG ; q=0.2", Wanted("image", "png")),
-        ("image/png;q=0, application/json;q=0.1", Wanted("json", None)),
-        ("image/png;q=x, application/json;q=0.1", Wanted("json", None)),
+        ("image/png;q=0, application/json;q=0.1", Wanted("json", None, frozenset({"png"}))),
+        ("image/png;q=x, application/json;q=0.1", Wanted("json", None, frozenset({"png"}))),
+        ("", Wanted("image", None)),
+        ("image/png;q=0, image/*", Wanted("image", None, frozenset({"png"}))),
+        ("*/*, image/jpeg;q=0", Wanted("image", None, frozenset({"jpeg"}))),
+        ("*/*;q=0, image/webp", Wanted("image", "webp")),
+        ("image/*;q=0, */*", Wanted("json", None)),
+        (EVERY_FORMAT_REFUSED + ", */*", Wanted("json", None, frozenset(MEDIA_TYPES))),
+        ("image/*;q=0, application/*;q=0, application/json;q=0, */*", Wanted("mixed", None)),
     ],
 )
 def test_negotiation(accept: str | None, wanted: Wanted) -> None:
     assert negotiate(accept) == wanted
 
 
-@pytest.mark.parametrize("accept", ["text/html", "image/gif", "image/png;q=0", ",", "*/*;q=0"])
+@pytest.mark.parametrize(
+    "accept", ["text/html", "image/gif", "image/png;q=0", ",", "*/*;q=0", EVERY_FORMAT_REFUSED + ", image/*"]
+)
 def test_what_cannot_be_produced(accept: str) -> None:
     with pytest.raises(Problem, match="not-acceptable"):
         negotiate(accept)
@@ -38,6 +49,16 @@ def test_the_format_is_the_options_then_the_headers_then_the_uploads_then_png() 
     assert picture_format(RestoreOptions(), any_image, "jpeg", 512) == "jpeg"
     assert picture_format(RestoreOptions(), any_image, "tiff", 512) == "png"
     assert picture_format(RestoreOptions(), any_image, "webp", 20_000) == "png", "WebP holds 16,383 pixels a side"
+
+
+def test_a_refused_format_is_not_fallen_back_to() -> None:
+    no_png, only_webp = Wanted("image", None, frozenset({"png"})), Wanted("image", None, frozenset({"png", "jpeg"}))
+    assert picture_format(RestoreOptions(), no_png, "png", 512) == "jpeg"
+    assert picture_format(RestoreOptions(), no_png, "webp", 512) == "webp"
+    assert picture_format(RestoreOptions(), no_png, "tiff", 512) == "jpeg"
+    assert picture_format(RestoreOptions(), only_webp, "jpeg", 512) == "webp"
+    assert picture_format(RestoreOptions(), only_webp, "jpeg", 20_000) == "webp", "too large for it: told as an option"
+    assert picture_format(RestoreOptions(), Wanted("json", None, frozenset(MEDIA_TYPES)), "webp", 512) == "png"
 
 
 def test_every_wrong_option_is_named_at_once() -> None:

@@ -37,6 +37,12 @@ def test_reference_sets(toy: Running) -> None:
     problem(empty, "invalid-request", 400)
 
 
+@pytest.mark.parametrize(("name", "status"), [("%2E", 400), ("%2E%2E", 400), ("...", 404), (".a", 404)])
+def test_names_that_clients_take_for_a_place_in_a_path(toy: Running, name: str, status: int) -> None:
+    kind = "invalid-request" if status == 400 else "reference-set-not-found"
+    problem(toy.client.get(f"/reference-sets/{name}"), kind, status)
+
+
 def test_reference_sets_expire() -> None:
     with running(reference_set_ttl_s=0.2) as toy:
         toy.client.put("/reference-sets/anna", files={"references": ANNA_PHOTO})

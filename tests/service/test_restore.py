@@ -86,6 +86,17 @@ def test_formats_by_option_accept_and_upload(toy: Running, name: str, kind: str)
         assert pixels_of(response.content).shape == (360, 480, 3)
 
 
+def test_accept_in_several_lines_and_with_refusals(toy: Running) -> None:
+    def kind(*accept: str) -> str:
+        headers = [("accept", each) for each in accept]
+        response = toy.client.post("/restore", files={"image": ANNA_PHOTO}, headers=headers)
+        return str(response.headers["content-type"])
+
+    assert kind("text/html", "application/json") == "application/json"
+    assert kind("image/png;q=0, image/*") == "image/jpeg"
+    assert kind("") == "image/png"
+
+
 def test_quality(toy: Running) -> None:
     sizes = [
         len(toy.client.post("/restore", files={"image": ANNA_PHOTO}, data={"format": "jpeg", "quality": q}).content)
@@ -219,6 +230,13 @@ def test_unknown_paths_and_methods_are_problems(toy: Running) -> None:
     response = toy.client.get("/restore")
     problem(response, "method-not-allowed", 405)
     assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/startupz"])
+def test_head(toy: Running, path: str) -> None:
+    head, get = toy.client.head(path), toy.client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == get.headers["content-length"]
 
 
 def test_upload_limits() -> None:

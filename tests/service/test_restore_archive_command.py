@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from service import restore_files
+from service.restore_archive import Manifest
 from tests.service.restoring import FACE, Run, pixels, save, truncated
 from tests.toy_faces import ANNA, BEN, photo
 
@@ -129,7 +130,43 @@ def test_a_manifest_tells_of_every_picture_over_several_runs(run: Run, tmp_path:
     assert told()[4:] == [("a.png", "present"), ("c.png", "restored"), ("nobody.png", "failed")]
 
 
-@pytest.mark.parametrize("content", ["a diary\n", "a diary", '[{"status": 1}]\n', "{}\n"])
+def test_a_last_line_that_lacks_only_its_end_is_kept(run: Run, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.jsonl"
+    save(tmp_path / "in" / "a.png")
+    assert run(tmp_path / "in", "-o", tmp_path / "out", "--manifest", manifest).code == 0
+    whole = manifest.read_bytes()
+    for cut, kept in ((1, whole), (2, b""), (len(whole) - 5, b"")):
+        manifest.write_bytes(whole[:-cut])
+        Manifest(manifest).close()
+        assert manifest.read_bytes() == kept
+
+
+def test_a_manifest_that_cannot_be_written_ends_the_run_in_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(manifest: Manifest, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Manifest, "_write", full_disk)
+    save(tmp_path / "in" / "a.png")
+    result = run(tmp_path / "in", "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
+    assert (result.code, result.err) == (1, f"honestface: {tmp_path / 'm.jsonl'}: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a diary\n",
+        "a diary",
+        '[{"status": 1}]\n',
+        "{}\n",
+        '{"my": "data"}',
+        '{"status": "data"}',
+        '{"input": "data"}',
+        '{"my": "da',
+        "{\n}",
+    ],
+)
 def test_a_file_that_is_no_manifest_is_left_alone(run: Run, tmp_path: Path, content: str) -> None:
     save(tmp_path / "in" / "a.png")
     (tmp_path / "notes.txt").write_text(content)
@@ -163,6 +200,40 @@ def test_no_original_is_overwritten(run: Run, tmp_path: Path) -> None:
     assert photo.read_bytes() == before and not (tmp_path / "new").exists()
 
 
+def test_no_original_is_overwritten_through_a_link(run: Run, tmp_path: Path) -> None:
+    photo = save(tmp_path / "in" / "sub" / "x.png")
+    before, sides = photo.read_bytes(), tmp_path / "sides"
+    sides.mkdir()
+    (sides / "sub").symlink_to(photo.parent)
+    result = run(tmp_path / "in", "-o", tmp_path / "out", "--compare", sides)
+    assert result.code == 1 and f"{sides / 'sub' / 'x.png'} would overwrite an input" in result.err
+    assert photo.read_bytes() == before and not (tmp_path / "out").exists()
+
+
+def test_a_link_that_is_an_input_is_not_replaced(run: Run, tmp_path: Path) -> None:
+    link = tmp_path / "in" / "a.png"
+    link.parent.mkdir()
+    link.symlink_to(save(tmp_path / "else" / "a.png"))
+    (tmp_path / "in" / "list.txt").write_text("a.png\n")
+    result = run(tmp_path / "in" / "list.txt", "-o", tmp_path / "out", "--compare", tmp_path / "in")
+    assert result.code == 1 and f"{link} would overwrite an input" in result.err and link.is_symlink()
+
+
+def test_no_picture_is_written_where_another_one_is(run: Run, tmp_path: Path) -> None:
+    """Targets' folders may lie in one another as long as no two files are one."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    save(source / "x.png")
+    save(source / "sub" / "x.png")
+    result = run(source, "-o", out, "--compare", out / "sub")
+    assert result.code == 1 and f"{out / 'sub' / 'x.png'} would be written twice" in result.err
+    assert not out.exists()
+    assert run(source, "-o", out, "--report", out / "sub").code == 0
+    assert sorted(path.name for path in (out / "sub").iterdir()) == ["sub", "x.png", "x.png.json"]
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "sub").symlink_to(tmp_path / "linked")
+    assert "would be written twice" in run(source, "-o", tmp_path / "linked").err
+
+
 def test_names_that_are_not_utf8(run: Run, tmp_path: Path) -> None:
     """As they are in archives older than UTF-8."""
     name = os.fsdecode(b"z\xe9.png")
@@ -178,6 +249,40 @@ def test_a_list_with_a_byte_order_mark(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     (tmp_path / "list.txt").write_text("a.png\n", "utf-8-sig")
     assert run(tmp_path / "list.txt", "-o", tmp_path / "out").code == 0
+
+
+def test_a_list_of_names_with_rare_letters(run: Run, tmp_path: Path) -> None:
+    """Only a new line ends a name."""
+    names = ["a\x85b.png", "c\u2028d.png", "e\x0bf.png"]
+    for name in names:
+        save(tmp_path / name)
+    (tmp_path / "list.txt").write_text("\r\n".join(names), "utf-8", newline="")
+    assert run(tmp_path / "list.txt", "-o", tmp_path / "out").code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+
+def test_a_folder_that_cannot_be_read(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "in" / "a.png")
+    locked = save(tmp_path / "in" / "locked" / "b.png").parent
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if path == str(locked):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    result = run(tmp_path / "in", "-o", tmp_path / "out")
+    assert (result.code, result.err) == (1, f"honestface: {locked}: Permission denied\n")
+
+
+def test_the_longest_names(run: Run, tmp_path: Path) -> None:
+    """One that has no room for another ending fails alone."""
+    save(tmp_path / "in" / ("a" * 251 + ".png"))
+    long = save(tmp_path / "in" / ("b" * 251 + ".bmp"))
+    result = run(tmp_path / "in", "-o", tmp_path / "out")
+    assert result.code == 1 and "1 restored, 0 were finished already, 1 failed" in result.err
+    assert f"{long.name}.png: File name too long" in result.err
 
 
 def test_a_list_of_names_ended_by_zeros(run: Run, tmp_path: Path) -> None:

@@ -101,16 +101,17 @@ def test_a_reference_of_somebody_else_is_told(run: Run, tmp_path: Path) -> None:
         (lambda path: wide_png(), "30000x20000 pixels (600.0 megapixels): at most 64 megapixels"),
         (lambda path: save(path.with_suffix(".empty.png"), None).read_bytes(), "no face was found"),
         (None, "No such file or directory"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
     ],
-    ids=["empty", "truncated", "text", "bomb", "no face", "missing"],
+    ids=["empty", "truncated", "text", "bomb", "no face", "missing", "loop"],
 )
 @pytest.mark.parametrize("role", ["photo", "reference"])
 def test_one_clear_line_for_a_bad_file(
-    run: Run, tmp_path: Path, make: Callable[[Path], bytes] | None, message: str, role: str
+    run: Run, tmp_path: Path, make: Callable[[Path], bytes | None] | None, message: str, role: str
 ) -> None:
     bad, good = tmp_path / "bad.jpg", save(tmp_path / "good.png")
-    if make is not None:
-        bad.write_bytes(make(bad))
+    if make is not None and (content := make(bad)) is not None:
+        bad.write_bytes(content)
     photo, reference = (bad, good) if role == "photo" else (good, bad)
     result = run(photo, "-r", reference, "-o", tmp_path / "out.png")
     assert result.code == 1 and result.out == ""
@@ -144,6 +145,7 @@ def test_files_are_read_before_the_networks_are_loaded(
         (["in.png", "-r", "ref.png", "-o", "ref.png"], "would overwrite an input"),
         (["in.png", "-o", "folder"], "is a folder"),
         (["in.png", "-o", "out.png", "--compare", "out.png"], "different names"),
+        (["loop.png", "-o", "loop.png"], "would overwrite an input"),
         (["folder", "-o", "in.png"], "is a file"),
         (["folder", "-o", "folder"], "would overwrite an input"),
         (["in.png", "-o", "out.png", "--strength", "2"], "--strength"),
@@ -158,6 +160,7 @@ def test_usage_errors(
     save(Path("in.png"))
     save(Path("ref.png"))
     save(Path("folder/a.png"))
+    Path("loop.png").symlink_to("loop.png")
     before = Path("in.png").read_bytes()
     result = run(*arguments)
     assert result.code == 2 and message in result.err
