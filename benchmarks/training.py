@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmarks.engine import describe_machine
 from training.run import STAGES, load_config
@@ -35,16 +36,16 @@ class TimedTrainer(Trainer):
     def __init__(self, stage: Stage, config: TrainingConfig, steps: int) -> None:
         super().__init__(stage, config)
         self.wanted = steps + WARM_UP
-        self.began: list[float] = []
-        self.ended: list[float] = []
+        self.starts: list[float] = []
+        self.ends: list[float] = []
 
-    def _train_step(self, batch: Batch) -> dict[str, float]:
-        self.began.append(time.perf_counter())
-        losses = super()._train_step(batch)
+    def _train_step(self, batches: list[Batch]) -> dict[str, Tensor]:
+        self.starts.append(time.perf_counter())
+        losses = super()._train_step(batches)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.ended.append(time.perf_counter())
-        if len(self.ended) == self.wanted:
+        self.ends.append(time.perf_counter())
+        if len(self.ends) == self.wanted:
             raise Enough
         return losses
 
@@ -60,7 +61,7 @@ def measure(stage: str, config: Path, overrides: list[str], steps: int) -> dict[
         try:
             trainer.fit()
         except Enough:
-            return summary(trainer.began, trainer.ended, settings.batch * settings.accumulate)
+            return summary(trainer.starts, trainer.ends, settings.batch * settings.accumulate)
     raise RuntimeError("training ended before it was measured")
 
 

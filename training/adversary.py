@@ -94,21 +94,21 @@ class Adversary(Opponent):
 
 
 def restoration_adversary(
-    config: RestorationAdversarialConfig, generator: HonestFace, features: nn.Module, unet: nn.Module | None = None
+    config: RestorationAdversarialConfig, generator: HonestFace, features: nn.Module
 ) -> Adversary | None:
     """The opponents of a generator, `latent` and `feature`, or None where the settings give neither a weight.
 
-    The latent one copies the generator's UNet as it is now, so build it before LoRA is put on that; or it copies
-    `unet`, another one of the same latents and prompts. The other one looks at pictures through `features`.
+    The latent one copies the generator's UNet as it is now, so build it before LoRA is put on that. The other one looks
+    at pictures through `features`.
 
     Raises:
         HonestFaceError: `features` are not VGG16's.
     """
     discriminators: dict[str, nn.Module] = {}
     if config.latent_gan_weight:
-        positions = generator.position_map if unet is None else None
-        source = generator.unet if unet is None else unet
-        discriminators["latent"] = LatentDiscriminator(source, generator.diffusion, config.latent_gan_rank, positions)
+        discriminators["latent"] = LatentDiscriminator(
+            generator.unet, generator.diffusion, config.latent_gan_rank, generator.position_map
+        )
     if config.feature_gan_weight:
         if not isinstance(features, VGG16FeatureDistance):
             raise HonestFaceError("feature_gan_weight needs a perceptual distance of kind vgg16-features")

@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import PictureError, WeightsError
-from models.geometry import ARCFACE_112, fit_similarity, five_points, transform_points
+from models.geometry import ARCFACE_112, ARCFACE_SIZE, Pixels, fit_similarity, five_points, transform_points
 from models.geometry import warp as resample
-from training.face_views import MIRRORED, relight
+from training.face_views import mirror_landmarks, relight
 from training.faces import described_pictures, labelled_pictures, load_faces, read_pixels
 
-Pixels = NDArray[np.uint8]
-
+_SEED = 0
 #: Pixels around the ArcFace-112 frame on each side: room for the jitter of the stage that learns from the blends.
 MARGIN = 16
-SIDE = 112 + 2 * MARGIN
+SIDE = ARCFACE_SIZE + 2 * MARGIN
 
 
 class Teacher:
@@ -66,14 +65,12 @@ def pictures_to_blend(
     return pictures
 
 
-def blend_faces(
-    pictures: list[tuple[Path, NDArray[np.float32]]], teacher: Teacher, out: Path, count: int, seed: int = 0
-) -> None:
+def blend_faces(pictures: list[tuple[Path, NDArray[np.float32]]], teacher: Teacher, out: Path, count: int) -> None:
     """Writes `count` blends of `pictures` (path, landmarks `[68, 2]`) to `out`, with a `labels.npz`."""
     out.mkdir(parents=True, exist_ok=True)
     files, marks, descriptors = [], [], []
     for number in range(count):
-        rng = np.random.default_rng((seed, number))
+        rng = np.random.default_rng((_SEED, number))
         first, second = (_framed(*pictures[rng.integers(len(pictures))], mirrored=rng.random() < 0.5) for _ in range(2))
         share = rng.uniform(0.25, 0.75)
         face = relight(np.rint(share * first[0] + (1 - share) * second[0]).astype(np.uint8), rng)
@@ -93,5 +90,5 @@ def _framed(path: Path, landmarks: NDArray[np.float32], mirrored: bool) -> tuple
     points = transform_points(matrix, landmarks)
     if mirrored:
         face = np.ascontiguousarray(face[:, ::-1])
-        points = (points * (-1.0, 1.0) + (SIDE - 1.0, 0.0))[MIRRORED]
+        points = mirror_landmarks(points, SIDE)
     return face, points

@@ -1,4 +1,4 @@
-"""`honestface train STAGE --config FILE`: every stage of the recipe as a command."""
+"""`honestface train STAGE --config FILE`, and what goes before and after: data, labels, sheets, evaluation, packing."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -66,6 +66,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Part of the data.")] = "val",
     held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
     count: Annotated[int, typer.Option(help="At most this many faces.")] = 1000,
+    references: Annotated[int, typer.Option(min=1, help="At most so many of a person's other pictures a face.")] = 2,
     vgg16: Annotated[Path | None, typer.Option(help="VGG16 features (Caffe order) for the feature distance.")] = None,
     lpips: Annotated[Path | None, typer.Option(help="torchvision's AlexNet state dict, for LPIPS.")] = None,
     dists: Annotated[Path | None, typer.Option(help="torchvision's VGG16 state dict, for DISTS.")] = None,
@@ -83,8 +84,8 @@ def evaluate(
     from models.errors import HonestFaceError
     from training.degradation import PRESETS
     from training.evaluation import evaluate as measure
-    from training.evaluation import save_sheet
     from training.faces import load_faces
+    from training.images import save_sheet
     from training.metrics import MetricFiles
 
     if preset not in PRESETS:
@@ -94,7 +95,7 @@ def evaluate(
     files = MetricFiles(vgg16, lpips, dists, pyiqa)
     loaded = load_bundle(bundle, device)
     faces = load_faces(data, split, held_out_people)
-    found = measure(loaded, faces, preset, count, files, cast(ColourFix, color_fix), device)
+    found = measure(loaded, faces, preset, count, files, cast(ColourFix, color_fix), device, references)
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{preset}.md").write_text(found.markdown() + "\n")
     (out / f"{preset}.csv").write_text(found.csv())
@@ -107,7 +108,7 @@ def label_faces(
     data: Annotated[Path, typer.Option(help="Folder of aligned faces without labels.npz.")],
     bundle: Annotated[Path | None, typer.Option(help="Whose landmark network; the embedded bundle by default.")] = None,
 ) -> None:
-    """Find the 68 landmarks of every face of a folder: references need them."""
+    """Find the 68 landmarks of every face of a folder: the landmarks and identity stages and blend-faces need them."""
     from models.bundle import load_bundle
     from training.label_faces import label_faces as label
 
@@ -130,9 +131,8 @@ def degrade_sheet(
 
     from models.errors import HonestFaceError, PictureError
     from training.degradation import PRESETS, degrade
-    from training.evaluation import save_sheet
     from training.faces import PICTURE_SUFFIXES, load_faces
-    from training.restoration_data import aligned_face
+    from training.images import save_sheet
 
     if preset not in PRESETS:
         raise HonestFaceError(f"--preset is one of {', '.join(PRESETS)}, not {preset}")
@@ -143,7 +143,7 @@ def degrade_sheet(
         raise PictureError(f"{data} has no sharp faces (hq = 1) in the {split} split")
     rows = []
     for place, index in enumerate(faces.targets[:: max(1, len(faces.targets) // count)][:count]):
-        face, _ = aligned_face(faces, index)
+        face = faces.enlarged(index)
         rngs = [np.random.default_rng((seed, place, draw)) for draw in range(draws)]
         rows.append([face, *(degrade(face, PRESETS[preset], rng) for rng in rngs)])
     try:

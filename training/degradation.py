@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.uint8]
+from models.geometry import Pixels
+
 Range = tuple[float, float]
 
 KERNEL_SIZE = 41

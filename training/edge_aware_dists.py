@@ -14,7 +14,8 @@ def sobel_edges(images: Tensor) -> Tensor:
     """
     grey = (images.float().mean(1, keepdim=True) + 1) / 2
     kernels = torch.stack([SOBEL, SOBEL.T])[:, None].to(grey.device)
-    steepness = (F.conv2d(grey, kernels, padding=1).square().sum(1, keepdim=True) + 1e-6).sqrt()
+    with torch.autocast(grey.device.type, enabled=False):  # bfloat16 knows grey levels alone, not their differences
+        steepness = (F.conv2d(grey, kernels, padding=1).square().sum(1, keepdim=True) + 1e-6).sqrt()
     return (2 * steepness - 1).expand(-1, 3, -1, -1)
 
 

@@ -1,13 +1,12 @@
 """Figures on held-out faces: the input, Lanczos, the blind model, with references, with a wrong person's references."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from models.aligned_face import to_network, whole_picture
@@ -15,6 +14,7 @@ from models.bundle import Bundle
 from models.colour_fix import ColourFix
 from models.errors import PictureError
 from models.face_restorer import FaceJob, FaceRestorer, Options, Prepared
+from models.geometry import Pixels
 from models.honesty_report import honesty_report
 from models.picture import Picture
 from models.references import Reference
@@ -22,22 +22,21 @@ from training.degradation import PRESETS, degrade
 from training.faces import Faces
 from training.images import to_picture
 from training.metrics import Figures, MetricFiles, Metrics
-from training.restoration_data import aligned_face
 
-Pixels = NDArray[np.uint8]
 ROWS = ("input", "lanczos", "blind", "references", "wrong references")
 
 
 @dataclass
 class Evaluation:
-    """Mean figures `row -> column -> value` (None: not measured), shares of references flagged as somebody else,
-    pictures to look at."""
+    """Mean figures `row -> column -> value` (None: not measured), shares of references flagged as somebody else, how
+    many each of the `faces` had at most, pictures to look at."""
 
     figures: dict[str, Figures]
     flagged_right: float | None
     flagged_wrong: float | None
     undecided: float
     faces: int
+    references: int
     sheet: list[list[Pixels]] = field(default_factory=list)
 
     def markdown(self) -> str:
@@ -53,8 +52,9 @@ class Evaluation:
             lines.append(f"\n{self.faces} faces. This bundle takes no references.")
         else:
             lines.append(
-                f"\n{self.faces} faces with references. Flagged as another person: {self.flagged_right:.1%} of right, "
-                f"{self.flagged_wrong:.1%} of wrong references; left open: {self.undecided:.1%}."
+                f"\n{self.faces} faces with references, at most {self.references} of a person's own. "
+                f"Flagged as another person: {self.flagged_right:.1%} of right, {self.flagged_wrong:.1%} of wrong "
+                f"references; left open: {self.undecided:.1%}."
             )
         return "\n".join(lines)
 
@@ -74,9 +74,11 @@ def evaluate(
     files: MetricFiles,
     color_fix: ColourFix = "wavelet",
     device: torch.device | str = "cpu",
+    references: int = 2,
 ) -> Evaluation:
     """Restore up to `count` faces of people with other pictures; a face's place in the list seeds its degradation.
 
+    The row references has up to that many of the person's other pictures, the row wrong references one of a stranger.
     A bundle that takes no references has the rows input, Lanczos and blind.
 
     Raises:
@@ -96,30 +98,22 @@ def evaluate(
     with TemporaryDirectory() as temporary:
         pictures = Path(temporary)
         for place, index in enumerate(targets):
-            truth, _ = aligned_face(faces, index)
+            truth = faces.enlarged(index)
             lq, lanczos = (
                 degrade(truth, PRESETS[preset], np.random.default_rng((7, place)), enlarge=enlarge)
                 for enlarge in ("bilinear", "lanczos")
             )
-            own = [_reference(bundle, faces, other) for other in faces.others(index)[:2]]
+            own = [_reference(bundle, faces, other) for other in faces.others(index)[:references]]
             others = [_reference(bundle, faces, _stranger(faces, targets, place))] if guided else []
-            prepared = Prepared(Picture(lq), (whole_picture(bundle.analyzer, lq),))
-            results = {"input": lq, "lanczos": lanczos}
             given = {"blind": [], "references": own, "wrong references": others} if guided else {"blind": []}
-            for row, references in given.items():
-                jobs = (FaceJob(prepared.faces[0], tuple(references)),)
-                crop = restorer.finish(prepared, jobs, restorer.generate(jobs), options).faces[0].crop
-                results[row] = crop
-                if references:
-                    report = honesty_report(bundle.analyzer, prepared.faces[0], crop, references)
-                    flags = [reference.wrong_person for reference in report.references]
-                    (right if row == "references" else wrong).extend(flags)
+            restored, flags = _restored(restorer, lq, given, options)
+            right += flags.get("references", [])
+            wrong += flags.get("wrong references", [])
+            results = {"input": lq, "lanczos": lanczos, **restored}
             for row, crop in results.items():
                 sums[row].append(metrics.figures(crop, truth))
             if files.pyiqa:  # FID compares folders
-                for row, crop in (*results.items(), ("truth", truth)):
-                    (pictures / row).mkdir(exist_ok=True)
-                    Image.fromarray(crop).save(pictures / row / f"{place:05d}.png")
+                _save(results | {"truth": truth}, pictures, f"{place:05d}.png")
             if place < 8:
                 shown = [results["references"], to_picture(own[0].image)] if guided else []
                 sheet.append([results["input"], results["blind"], *shown, truth])
@@ -133,8 +127,32 @@ def evaluate(
         flagged_wrong=_share(wrong),
         undecided=1 - len(decided) / max(1, len(right) + len(wrong)),
         faces=len(targets),
+        references=references,
         sheet=sheet,
     )
+
+
+def _restored(
+    restorer: FaceRestorer, lq: Pixels, given: Mapping[str, Sequence[Reference]], options: Options
+) -> tuple[dict[str, Pixels], dict[str, list[bool | None]]]:
+    """An aligned face restored once for each row of `given`, which has that row's references, and for each reference
+    of the rows that have any whether it was flagged as another person (None: left open)."""
+    prepared = Prepared(Picture(lq), (whole_picture(restorer.analyzer, lq),))
+    crops, flags = {}, {}
+    for row, references in given.items():
+        jobs = (FaceJob(prepared.faces[0], tuple(references)),)
+        crops[row] = restorer.finish(prepared, jobs, restorer.generate(jobs), options).faces[0].crop
+        if references:
+            report = honesty_report(restorer.analyzer, prepared.faces[0], crops[row], references)
+            flags[row] = [reference.wrong_person for reference in report.references]
+    return crops, flags
+
+
+def _save(crops: Mapping[str, Pixels], folder: Path, name: str) -> None:
+    """Each crop as `folder/ROW/name`."""
+    for row, crop in crops.items():
+        (folder / row).mkdir(exist_ok=True)
+        Image.fromarray(crop).save(folder / row / name)
 
 
 def _share(flags: Sequence[bool | None]) -> float | None:
@@ -151,15 +169,6 @@ def _means(values: Sequence[Figures]) -> Figures:
     }
 
 
-def save_sheet(rows: Sequence[Sequence[Pixels]], path: Path, side: int = 256) -> None:
-    """A picture of rows of faces: input, blind, with references, a reference, truth."""
-    tiles = [
-        np.concatenate([np.asarray(Image.fromarray(p).resize((side, side), Image.Resampling.BOX)) for p in row], axis=1)
-        for row in rows
-    ]
-    Image.fromarray(np.concatenate(tiles)).save(path)
-
-
 def _stranger(faces: Faces, targets: Sequence[int], place: int) -> int:
     """A target half the list further on, or the next that shows another person."""
     start = place + len(targets) // 2
@@ -172,5 +181,5 @@ def _stranger(faces: Faces, targets: Sequence[int], place: int) -> int:
 
 @torch.inference_mode()
 def _reference(bundle: Bundle, faces: Faces, index: int) -> Reference:
-    face = whole_picture(bundle.analyzer, aligned_face(faces, index)[0])
+    face = whole_picture(bundle.analyzer, faces.enlarged(index))
     return Reference(to_network([face.crop])[0], face.landmarks, face.identity)

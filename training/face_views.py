@@ -1,14 +1,15 @@
 """Random views of labelled faces: moved, turned, scaled, mirrored, relit and degraded; for the face tools' training."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry import Matrix, compose, transform_points, warp
+from models.geometry import ALIGNED_SIZE, Matrix, Pixels, compose, transform_points, warp
 from training.degradation import PRESETS, degrade
 
-Pixels = NDArray[np.uint8]
+Points = TypeVar("Points", NDArray[np.float32], NDArray[np.float64])
 
 #: Which of the 68 landmarks takes each one's place in a mirrored picture.
 MIRRORED = np.array(
@@ -19,6 +20,13 @@ MIRRORED = np.array(
         *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65),  # lips
     ]
 )
+
+
+def mirror_landmarks(points: Points, width: int) -> Points:
+    """Landmarks `[68, 2]` of a picture of `width` px in the mirrored picture."""
+    mirrored: Points = points[MIRRORED]
+    mirrored[:, 0] = width - 1 - mirrored[:, 0]
+    return mirrored
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ def random_view(
         matrix = compose([(-1.0, 0.0, size - 1.0), (0.0, 1.0, 0.0)], matrix)
     view = relight(warp(picture, matrix, (size, size)), rng)
     if rng.random() < jitter.degraded:
-        view = degrade(view, PRESETS["wide"], rng, scale=size / 512)
+        view = degrade(view, PRESETS["wide"], rng, scale=size / ALIGNED_SIZE)
     return view, matrix, mirrored
 
 

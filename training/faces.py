@@ -1,8 +1,13 @@
-"""Aligned face photographs on disk: a CSV index or a folder per identity, kept decoded in memory."""
+"""Aligned face photographs on disk: a CSV index or a folder per identity.
+
+Each `Faces` keeps up to `KEPT_BYTES` of pictures decoded, the last used ones, and 1 KiB of every other it compared. So
+does each copy that a data loader's worker fills: four processes of eight workers come to 64 GiB where that many
+pictures are there; what is not kept is decoded again.
+"""
 
 import csv
 import re
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import PictureError
+from models.geometry import ALIGNED_SIZE, Pixels
 
-Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+#: Of decoded pictures in one `Faces`: 2,700 of 512 px, so a small data set fits.
+KEPT_BYTES = 2 << 30
 #: Grey levels that two pictures of 32 px differ by at most if they are one photograph; two of one sitting differ by 4.
 _COPY = 2.0
 #: SFace's cosine above which two pictures are taken for one person: measured on the training data, 99.9 % of strangers'
@@ -41,12 +48,12 @@ class FaceFile:
 
 @dataclass
 class Faces:
-    """A list of faces with decoded pixels (uint8, cached) and the other pictures of each identity."""
+    """A list of faces with decoded pixels (uint8, the last used ones kept) and the other pictures of each identity."""
 
     files: list[FaceFile]
-    _pixels: dict[int, Pixels] = field(default_factory=dict)
-    _enlarged: dict[int, Pixels] = field(default_factory=dict)
-    _thumbnails: dict[int, Values] = field(default_factory=dict)
+    _kept: OrderedDict[tuple[int, bool], Pixels] = field(default_factory=OrderedDict)
+    _kept_bytes: int = 0
+    _thumbnails: dict[int, Pixels] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -58,28 +65,28 @@ class Faces:
 
     def pixels(self, index: int) -> Pixels:
         """RGB `[S, S, 3]` in the file's own size."""
-        if index not in self._pixels:
-            self._pixels[index] = read_pixels(self.files[index].path)
-        return self._pixels[index]
+        return self._decoded(index, enlarged=False)
 
     def enlarged(self, index: int) -> Pixels:
-        """RGB `[512, 512, 3]`; kept as well, since enlarging costs more than degrading."""
-        picture = self.pixels(index)
-        if picture.shape[0] == 512:
-            return picture
-        if index not in self._enlarged:
-            self._enlarged[index] = np.asarray(Image.fromarray(picture).resize((512, 512), Image.Resampling.BICUBIC))
-        return self._enlarged[index]
+        """RGB `[512, 512, 3]`, kept so, since enlarging costs more than degrading."""
+        return self._decoded(index, enlarged=True)
+
+    def _decoded(self, index: int, enlarged: bool) -> Pixels:
+        key = (index, enlarged)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        picture = read_pixels(self.files[index].path)
+        self._kept[key] = enlarge(picture) if enlarged else picture
+        self._kept_bytes += self._kept[key].nbytes
+        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
+        return self._kept[key]
 
     def descriptors(self) -> Values | None:
         """`[N, d]` of the faces that have one; None if none has."""
         found = [file.descriptor for file in self.files if file.descriptor is not None]
         return np.stack(found) if found else None
-
-    def forget(self) -> None:
-        """Free the decoded pictures."""
-        self._pixels.clear()
-        self._enlarged.clear()
 
     def others(self, index: int) -> list[int]:
         """Other photographs of the same person; the same one under another name is none."""
@@ -87,14 +94,23 @@ class Faces:
         return [i for i in same if i != index and not self._are_copies(i, index)]
 
     def _are_copies(self, one: int, other: int) -> bool:
-        difference = self._thumbnail(one) - self._thumbnail(other)
+        difference = self._thumbnail(one).astype(np.float32) - self._thumbnail(other)
         return float(np.abs(difference).mean()) < _COPY
 
-    def _thumbnail(self, index: int) -> Values:
+    def _thumbnail(self, index: int) -> Pixels:
+        """Grey `[32, 32]`; the picture itself is not kept for it."""
         if index not in self._thumbnails:
-            small = Image.fromarray(self.pixels(index)).convert("L").resize((32, 32), Image.Resampling.BOX)
-            self._thumbnails[index] = np.asarray(small, np.float32)
+            picture = Image.fromarray(read_pixels(self.files[index].path))
+            self._thumbnails[index] = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BOX))
         return self._thumbnails[index]
+
+
+def enlarge(picture: Pixels) -> Pixels:
+    """RGB `[S, S, 3]` as `[512, 512, 3]`; the same array where it is so already."""
+    if picture.shape[0] == ALIGNED_SIZE:
+        return picture
+    size = (ALIGNED_SIZE, ALIGNED_SIZE)
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
 def read_pixels(path: Path) -> Pixels:

@@ -4,13 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from models.geometry import ALIGNED_SIZE
 from training.feature_distance import CONVOLUTIONS, POOLED, VGG16FeatureDistance
 from training.squares import Corner
 
 #: Pixels from one score to the next.
 _STRIDE = 8
-#: Waves of row and of column that say where a score looks: half a wave on an aligned face of 512 px, then octaves.
-_OCTAVES, _FACE = 4, 512
+#: Waves of row and of column that say where a score looks: half a wave on an aligned face, then octaves.
+_OCTAVES = 4
 
 
 class FeatureDiscriminator(nn.Module):
@@ -59,6 +60,6 @@ class _Head(nn.Module):
 
 def _waves(like: Tensor, length: int, start: int) -> Tensor:
     """Sines and cosines `[2 * octaves, length]` of the places of scores, of which the first begins at `start` px."""
-    places = (start + _STRIDE * (torch.arange(length, device=like.device) + 0.5)) / _FACE
+    places = (start + _STRIDE * (torch.arange(length, device=like.device) + 0.5)) / ALIGNED_SIZE
     angles = torch.pi * 2.0 ** torch.arange(_OCTAVES, device=like.device)[:, None] * places
     return torch.cat([angles.sin(), angles.cos()]).to(like.dtype)

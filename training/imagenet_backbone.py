@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.errors import WeightsError
 from models.foreign_weights import read_weights
-from models.vgg16 import IMAGENET_MEAN, IMAGENET_STD, VGG16
+from models.vgg16 import IMAGENET_MEAN, IMAGENET_STD, vgg16_features
 
 BackboneName = Literal["alex", "vgg", "squeeze"]
 
@@ -63,7 +63,7 @@ class ImageNetBackbone(nn.Module):
     def __init__(self, name: BackboneName, weights: Path) -> None:
         super().__init__()
         self.name = name
-        self.features = {"alex": _alexnet, "vgg": lambda: VGG16(29).features, "squeeze": _squeezenet}[name]()
+        self.features = {"alex": _alexnet, "vgg": lambda: vgg16_features(29), "squeeze": _squeezenet}[name]()
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
         self.mean: Tensor

@@ -1,13 +1,14 @@
 """Between pictures and network images, and sheets to look at."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-Pixels = NDArray[np.uint8]
+from models.geometry import Pixels
 
 
 def to_image(picture: Pixels) -> Tensor:
@@ -32,3 +33,12 @@ def sheet(rows: Sequence[Sequence[Tensor]]) -> Tensor:
     """Rows of images in [-1, 1] as one picture `[3, H, W]` in 0..1."""
     lines = [torch.cat([image.detach().float().cpu() for image in row], dim=2) for row in rows]
     return (torch.cat(lines, dim=1).clamp(-1, 1) + 1) / 2
+
+
+def save_sheet(rows: Sequence[Sequence[Pixels]], path: Path, side: int = 256) -> None:
+    """Writes rows of pictures, equally many in each and each brought to `side` px, as one picture."""
+    tiles = [
+        np.concatenate([np.asarray(Image.fromarray(p).resize((side, side), Image.Resampling.BOX)) for p in row], axis=1)
+        for row in rows
+    ]
+    Image.fromarray(np.concatenate(tiles)).save(path)

@@ -8,8 +8,8 @@ import torch
 from models.aligned_face import to_network
 from models.errors import PictureError
 from models.face_analyzer import FaceAnalyzer
-from training.faces import Faces, all_files
-from training.restoration_data import aligned_face
+from models.geometry import ALIGNED_SIZE, enlargement, transform_points
+from training.faces import Faces, all_files, enlarge, read_pixels
 
 
 @torch.inference_mode()
@@ -17,20 +17,17 @@ def label_faces(root: Path, analyzer: FaceAnalyzer) -> int:
     """Writes `root/labels.npz` with landmarks in each file's own pixels, and tells of how many files.
 
     Raises:
-        PictureError: there are labels already.
+        PictureError: there are labels already, or no pictures.
     """
     labels = root / "labels.npz"
     if labels.exists():
         raise PictureError(f"{labels} exists: it is not overwritten")
-    faces = Faces(all_files(root))
     names, marks = [], []
-    for index, file in enumerate(faces.files):
-        picture, _ = aligned_face(faces, index)
-        size = faces.pixels(index).shape[0]
-        points = analyzer.landmark_detector.landmarks(to_network([picture])).points[0].numpy()
+    for file in Faces(all_files(root)).files:
+        picture = read_pixels(file.path)
+        points = analyzer.landmark_detector.landmarks(to_network([enlarge(picture)])).points[0].numpy()
         names.append(file.path.relative_to(root).as_posix())
-        marks.append((points + 0.5) * (size / 512) - 0.5)
-        faces.forget()
+        marks.append(transform_points(enlargement(picture.shape[0] / ALIGNED_SIZE), points))
     temporary = root / "labels.part.npz"
     np.savez(temporary, allow_pickle=False, files=np.array(names), landmarks=np.stack(marks).astype(np.float32))
     temporary.replace(labels)

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.honestface import PositionMap
 from models.lora import add_adapters
 from models.one_step_diffusion import OneStepDiffusion
+from models.position_map import PositionMap
 from models.tiny_unet import TinyUNet
 
 
@@ -56,7 +56,7 @@ class LatentDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, unet: Any, diffusion: OneStepDiffusion, rank: int = 16, position_map: PositionMap | None = None
+        self, unet: Any, diffusion: OneStepDiffusion, rank: int, position_map: PositionMap | None = None
     ) -> None:
         super().__init__()
         self.encoder = TinyUNetEncoder(unet) if isinstance(unet, TinyUNet) else UNetEncoder(unet)

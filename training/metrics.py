@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import nn
 
@@ -17,12 +15,12 @@ from models.aligned_face import to_network
 from models.colour_shift import colour_shift
 from models.errors import HonestFaceError
 from models.face_analyzer import FaceAnalyzer
+from models.geometry import Pixels
 from training.dists import DISTS
 from training.feature_distance import VGG16FeatureDistance
 from training.images import psnr
 from training.lpips import LPIPS
 
-Pixels = NDArray[np.uint8]
 #: A figure, or None where it was not measured.
 Figures = dict[str, float | None]
 

@@ -10,8 +10,8 @@ from models.precision import cpu_multiplies_bfloat16
 
 #: The layers that meet the picture and the answer: their rows and columns are colours, not features to be mixed.
 _OUTER = ("conv_in", "conv_out")
-
-
+#: Share of the mean gradient that a step keeps.
+_MOMENTUM = 0.95
 #: The quintic iteration of Newton and Schulz in Jordan's tuning.
 _NEWTON_SCHULZ, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 
@@ -23,16 +23,9 @@ class Muon(torch.optim.Optimizer):
     takes `dtype`.
     """
 
-    def __init__(
-        self,
-        weights: Sequence[nn.Parameter],
-        lr: float,
-        weight_decay: float,
-        dtype: torch.dtype = torch.float32,
-        momentum: float = 0.95,
-    ) -> None:
+    def __init__(self, weights: Sequence[nn.Parameter], lr: float, weight_decay: float, dtype: torch.dtype) -> None:
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
-        self.dtype, self.momentum = dtype, momentum
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure
@@ -43,8 +36,8 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[weight]
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(weight)
-                mean = state["momentum_buffer"].lerp_(weight.grad, 1 - self.momentum)
-                matrix = weight.grad.lerp(mean, self.momentum).flatten(1)
+                mean = state["momentum_buffer"].lerp_(weight.grad, 1 - _MOMENTUM)
+                matrix = weight.grad.lerp(mean, _MOMENTUM).flatten(1)
                 update = orthogonal(matrix, self.dtype).reshape(weight.shape)
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.sub_(0.2 * max(matrix.shape) ** 0.5 * group["lr"] * update)

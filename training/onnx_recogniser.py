@@ -17,7 +17,7 @@ Attributes = dict[str, Any]
 
 
 class RecogniserConfig(BaseModel):
-    """An ONNX file and how it wants its pixels: ((0..255) - mean) / std in RGB or BGR.
+    """An ONNX file, exported with a batch of one, and how it wants its pixels: ((0..255) - mean) / std in RGB or BGR.
 
     ArcFace: mean and std 127.5; AdaFace: the same in BGR; SFace normalises by itself: 0 and 1.
     """
@@ -115,7 +115,24 @@ def _batch_norm(x: list[Tensor], a: Attributes) -> Tensor:
     return F.batch_norm(x[0], x[3], x[4], x[1], x[2], eps=a.get("epsilon", 1e-5))
 
 
-#: What the recognisers of the field (iResNet, MobileFaceNet) are made of.
+def _max_pool(x: list[Tensor], a: Attributes) -> Tensor:
+    if any(a.get("pads", (0,))) or a.get("ceil_mode"):
+        raise WeightsError("MaxPool with a rim is not among the operations here")
+    return F.max_pool2d(x[0], a["kernel_shape"], a.get("strides", 1))
+
+
+def _reshape(x: list[Tensor], _: Attributes) -> Tensor:
+    """To the file's shape, whose first number, its batch of one, is left to the batch at hand."""
+    return x[0].reshape(len(x[0]), *map(int, x[1][1:]))
+
+
+def _l2_norm(x: list[Tensor], a: Attributes) -> Tensor:
+    axes = a["axes"] if len(x) == 1 else x[1].int().tolist()  # from opset 18 on they are an input
+    lengths: Tensor = torch.linalg.vector_norm(x[0], dim=axes, keepdim=bool(a.get("keepdims", 1)))
+    return lengths
+
+
+#: What the recognisers of the field (iResNet, AdaFace, MobileFaceNet) are made of.
 OPERATIONS: dict[str, Callable[[list[Tensor], Attributes], Tensor]] = {
     "Conv": _convolution,
     "BatchNormalization": _batch_norm,
@@ -127,6 +144,9 @@ OPERATIONS: dict[str, Callable[[list[Tensor], Attributes], Tensor]] = {
     "Div": lambda x, _: x[0] / x[1],
     "Dropout": lambda x, _: x[0],
     "Flatten": lambda x, a: x[0].flatten(a.get("axis", 1)),
+    "Reshape": _reshape,
+    "ReduceL2": _l2_norm,
+    "MaxPool": _max_pool,
     "GlobalAveragePool": lambda x, _: x[0].mean((2, 3), keepdim=True),
     "Gemm": lambda x, a: F.linear(x[0], x[1] if a.get("transB") else x[1].T, x[2]),
 }

@@ -7,15 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.bundle import Manifest, save_bundle, verify_bundle
-from models.embedded_face_tools import FaceToolsConfig, build_face_tools
+from models.bundle import Manifest, face_tool_components, save_bundle, verify_bundle
 from models.errors import HonestFaceError, WeightsError
-from models.foreign_weights import read_weights
+from models.face_tools import FaceToolsConfig, build_face_tools
 from models.honestface import HonestFace, HonestFaceConfig
-from models.iresnet import IResNetConfig
+from models.identity_network import IdentityNetworkConfig
 from training.components import load_component, read_shape
-
-FACE_TOOLS = ("detector", "landmarks", "identity")
 
 LICENCE = "Apache-2.0 (weights trained by the HonestFace project)"
 PROVENANCE = (
@@ -67,8 +64,8 @@ def pack(
     config = tools.face_tools if tools else FaceToolsConfig()
     _check_width(shape.generator, config)
     figures = _figures(metrics) if metrics else {}
-    components = _generator(shape.generator, folder)
-    components |= _of_bundle(face_tools) if face_tools else _of_runs(runs)
+    weights = _generator(shape.generator, folder)
+    face_weights = face_tool_components(face_tools, tools) if face_tools and tools else _of_runs(runs)
     ours = shape.profile == "tiny" and licence is None
     manifest: dict[str, Any] = {
         "name": f"honestface-{shape.profile}",
@@ -86,7 +83,7 @@ def pack(
         manifest["licence"] += f"; face tools: {tools.licence}"
         manifest["provenance"] += f" Face tools of {tools.name} {tools.version}: {tools.provenance}"
         manifest["training_data"] += [f"face tools: {line}" for line in tools.training_data]
-    return save_bundle(out, manifest, components, torch.float32 if tools else torch.float16)
+    return save_bundle(out, manifest, {**weights, **face_weights}, torch.float32 if tools else torch.float16)
 
 
 def _generator(config: HonestFaceConfig, folder: Path) -> dict[str, dict[str, Tensor]]:
@@ -111,13 +108,10 @@ def _of_runs(runs: Path) -> dict[str, dict[str, Tensor]]:
     return found
 
 
-def _of_bundle(bundle: Path) -> dict[str, dict[str, Tensor]]:
-    return {name: read_weights(bundle / f"{name}.safetensors") for name in FACE_TOOLS}
-
-
 def _check_width(generator: HonestFaceConfig, tools: FaceToolsConfig) -> None:
     encoder = generator.identity_embedder.encoder if generator.identity_embedder else None
-    width = tools.identity.width if isinstance(tools.identity, IResNetConfig) else tools.identity.embedding
+    identity = tools.identity
+    width = identity.embedding if isinstance(identity, IdentityNetworkConfig) else identity.width
     if encoder is not None and encoder.identity_width != width:
         raise WeightsError(
             f"the generator takes identities of width {encoder.identity_width}, the face tools give {width}: "

@@ -12,7 +12,7 @@ class PatchDiscriminator(nn.Module):
     `width` channels at half the size, doubled at each halving. It knows texture, not faces: it may be shown any crop.
     """
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         widths = (3, width, 2 * width, 4 * width)
         layers: list[nn.Module] = []

@@ -40,9 +40,6 @@ class NumberedSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         return (n for n in range(self.start, self.end) if n // self.batch % self.world == self.rank)
 
-    def __len__(self) -> int:
-        return (self.end - self.start) // self.world
-
 
 class Trainer:
     """Trains one stage; `fit` resumes from the newest checkpoint in the run's folder.

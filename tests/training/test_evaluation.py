@@ -1,5 +1,7 @@
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,10 +13,12 @@ from typer.testing import CliRunner
 
 from models.bundle import Bundle
 from models.errors import HonestFaceError, PictureError
+from models.geometry import Pixels
 from tests.toy_faces import ANNA, ToyGenerator, analyzer, photo
 from training.cli import app
-from training.evaluation import ROWS, Evaluation, evaluate, save_sheet
-from training.faces import Faces, load_faces
+from training.evaluation import ROWS, Evaluation, evaluate
+from training.faces import Faces, all_files, load_faces
+from training.images import save_sheet
 from training.metrics import PYIQA, MetricFiles, Metrics
 
 
@@ -57,7 +61,7 @@ def test_strangers_are_flagged_and_the_same_person_is_not(found: Evaluation) -> 
 def test_tables_and_sheet(found: Evaluation, tmp_path: Path) -> None:
     lines = found.markdown().splitlines()
     assert lines[0].startswith("| | PSNR |") and lines[2].startswith("| input |")
-    assert "3 faces with references" in lines[-1]
+    assert "3 faces with references, at most 2 of a person's own." in lines[-1]
     assert "Not measured: LPIPS (alex), DISTS, CLIP-IQA, MANIQA, MUSIQ, MS-SWD, FID." in lines
     table = [line.split(",") for line in found.csv().splitlines()]
     assert [line[0] for line in table] == ["row", *ROWS] and len({len(line) for line in table}) == 1
@@ -65,6 +69,35 @@ def test_tables_and_sheet(found: Evaluation, tmp_path: Path) -> None:
     save_sheet(found.sheet, tmp_path / "sheet.png", side=64)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (5 * 64, 3 * 64)
+
+
+@pytest.mark.parametrize("references", [1, 2, 3])
+def test_so_many_references_of_a_face(face_folder: Path, monkeypatch: pytest.MonkeyPatch, references: int) -> None:
+    """One person has four pictures, three of them targets; dora has two."""
+    files = {file.path.stem: file for file in all_files(face_folder)}
+    one = [replace(files[name], identity="one") for name in ("anna_0", "anna_1", "ben_1", "carl_0")]
+    faces = Faces([*one, files["dora_0"], files["dora_1"]])
+    seen = []
+
+    def restored(restorer: object, lq: Pixels, given: Mapping[str, Sequence[object]], options: object) -> Any:
+        seen.append({row: len(references) for row, references in given.items()})
+        return dict.fromkeys(given, lq), {}
+
+    monkeypatch.setattr("training.evaluation._restored", restored)
+    bundle = Bundle(cast(Any, None), face_folder, cast(Any, ToyGenerator()), analyzer())
+    evaluate(bundle, faces, "vqfr-v1", 5, MetricFiles(), "none", references=references)
+    own = [references] * 3 + [1, 1]
+    assert seen == [{"blind": 0, "references": count, "wrong references": 1} for count in own]
+
+
+def test_the_command_says_how_many_references(
+    face_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Bundle(cast(Any, None), face_folder, cast(Any, ToyGenerator()), analyzer())
+    monkeypatch.setattr("models.bundle.load_bundle", lambda *_: bundle)
+    command = ["evaluate", "--data", str(face_folder), "--out", str(tmp_path), "--count", "3", "--references", "3"]
+    result = CliRunner().invoke(app, [*command, "--preset", "vqfr-v1", "--color-fix", "none"])
+    assert "3 faces with references, at most 3 of a person's own." in result.output
 
 
 def test_one_person_alone_has_no_stranger(face_folder: Path) -> None:

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.geometry import FFHQ_512, fit_similarity, five_points
+from models.geometry import ALIGNED_SIZE, FFHQ_512, enlargement, fit_similarity, five_points, transform_points
 from tests.toy_faces import TEMPLATE
-from training.face_views import MIRRORED, Jitter, moved_landmarks, random_view, relight
+from training.face_views import MIRRORED, Jitter, mirror_landmarks, moved_landmarks, random_view, relight
 
 STILL = Jitter(degrees=0, scale=0, shift=0, degraded=0)
 SIZE = 192
 LANDMARKS = (TEMPLATE * 0.6 + 10).astype(np.float32)
-TO_FRAME = fit_similarity(five_points(LANDMARKS), FFHQ_512 * (SIZE / 512))
+TO_FRAME = fit_similarity(five_points(LANDMARKS), transform_points(enlargement(SIZE / ALIGNED_SIZE), FFHQ_512))
 
 
 def dotted(landmark: int) -> NDArray[np.uint8]:
@@ -55,6 +55,13 @@ def test_a_mirrored_face_has_its_right_eye_on_the_left_again() -> None:
 def test_mirroring_twice_is_nothing() -> None:
     assert np.array_equal(MIRRORED[MIRRORED], np.arange(68))
     assert [MIRRORED[i] for i in (0, 8, 17, 30, 36, 39, 48, 51, 60, 62)] == [16, 8, 26, 30, 45, 42, 54, 51, 64, 62]
+
+
+def test_mirrored_landmarks_are_where_the_mirrored_picture_has_them() -> None:
+    mirrored = mirror_landmarks(LANDMARKS, 340)
+    assert mirrored.dtype == np.float32
+    assert np.allclose(mirrored[45], find_dot(dotted(36)[:, ::-1]), atol=0.35)
+    assert np.allclose(mirror_landmarks(mirrored, 340), LANDMARKS, atol=1e-4)
 
 
 def test_a_still_view_is_the_aligned_frame() -> None:

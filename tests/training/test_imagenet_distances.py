@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.errors import WeightsError
-from models.vgg16 import VGG16
+from models.vgg16 import vgg16_features
 from training.dists import CHANNELS, DISTS, L2Pooling
 from training.edge_aware_dists import EdgeAware, sobel_edges
 from training.imagenet_backbone import TAPS, BackboneName, ImageNetBackbone, wheel_file
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     networks = {
         "alex": imagenet_backbone._alexnet(),
-        "vgg": VGG16().features,
+        "vgg": vgg16_features(),
         "squeeze": imagenet_backbone._squeezenet(),
     }
     for name, network in networks.items():
@@ -130,6 +130,8 @@ def test_sobel_of_a_slope_is_eight_times_its_step() -> None:
     assert edges.shape == (1, 3, 10, 12)
     assert torch.allclose(edges[..., 1:-1, 1:-1], torch.tensor(math.sqrt(0.08**2 + 1e-6)), atol=1e-5)
     assert torch.allclose(sobel_edges(ramp.mT).mT, sobel_edges(ramp), atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal((sobel_edges(ramp) + 1) / 2, edges)
 
 
 def test_equation_9_is_the_distance_of_pictures_plus_that_of_edges(folder: Path) -> None:

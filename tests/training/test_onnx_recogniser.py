@@ -6,9 +6,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
+from torch import Tensor, nn
 
 from models.errors import WeightsError
-from training.onnx_recogniser import OnnxRecogniser, RecogniserConfig
+from training.onnx_recogniser import OPERATIONS, OnnxRecogniser, RecogniserConfig
 
 
 def recogniser_file(path: Path, last: str = "Gemm") -> Path:
@@ -55,6 +56,62 @@ def test_it_computes_what_onnxruntime_does(tmp_path: Path) -> None:
     recogniser = OnnxRecogniser(RecogniserConfig(path=path))
     assert np.allclose(recogniser(images).numpy(), expected, rtol=1e-4, atol=1e-4)
     assert recogniser.width == 5 and recogniser.name == "r"
+
+
+class SmallAdaFace(nn.Module):
+    """What sets AdaFace's published network apart from ArcFace's: pooled shortcuts, a view, a norm of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.PReLU(8))
+        self.shortcut = nn.MaxPool2d(1, 4)
+        self.head = nn.Linear(8 * 14 * 14, 6)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        pooled = self.shortcut(self.body(x))
+        found = self.head(pooled.view(pooled.size(0), -1))
+        norm = torch.norm(found, 2, 1, True)
+        return torch.div(found, norm), norm
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_adaface(tmp_path: Path, opset: int) -> None:
+    """From opset 18 on the axes of a norm are an input."""
+    network, path = SmallAdaFace().eval(), tmp_path / "adaface.onnx"
+    values = {key: value.numpy() for key, value in network.state_dict().items()}
+    axes = {"axes": [1]} if opset < 18 else {}
+    nodes = [
+        helper.make_node("Conv", ["image", "body.0.weight"], ["a"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node(
+            "BatchNormalization",
+            ["a", "body.1.weight", "body.1.bias", "body.1.running_mean", "body.1.running_var"],
+            ["b"],
+        ),
+        helper.make_node("PRelu", ["b", "slope"], ["c"]),
+        helper.make_node("MaxPool", ["c"], ["d"], kernel_shape=[1, 1], strides=[4, 4]),
+        helper.make_node("Reshape", ["d", "shape"], ["e"]),
+        helper.make_node("Gemm", ["e", "head.weight", "head.bias"], ["f"], transB=1),
+        helper.make_node("ReduceL2", ["f", *([] if axes else ["axes"])], ["norm"], **axes),
+        helper.make_node("Div", ["f", "norm"], ["embedding"]),
+    ]
+    values |= {"slope": values["body.2.weight"][:, None, None], "shape": np.array([1, -1]), "axes": np.array([1])}
+    graph = helper.make_graph(
+        nodes,
+        "adaface",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 112, 112])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("embedding", "norm")],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
+    images = torch.rand(3, 3, 112, 112)
+    with torch.no_grad():
+        expected, _ = network(images)
+    assert torch.allclose(OnnxRecogniser(RecogniserConfig(path=path))(images), expected, atol=1e-5)
+
+
+def test_a_pool_with_a_rim_is_refused() -> None:
+    with pytest.raises(WeightsError, match="rim"):
+        OPERATIONS["MaxPool"]([torch.zeros(1, 1, 4, 4)], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]})
 
 
 def test_pixels_as_the_file_wants_them(tmp_path: Path) -> None:

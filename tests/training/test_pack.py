@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,15 +8,17 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from models.bundle import load_bundle, save_bundle, verify_bundle
-from models.embedded_face_tools import build_face_tools
 from models.errors import HonestFaceError, WeightsError
 from models.face_detector import FaceDetectorConfig, FaceDetectorNetwork
+from models.face_tools import FACE_TOOLS, build_face_tools
 from models.honestface import HonestFace, HonestFaceConfig
 from models.identity_network import IdentityNetwork, IdentityNetworkConfig
+from models.import_face_tools import import_arcface, import_scrfd
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
 from models.profiles import TINY
 from models.references import References
-from tests.models.test_embedded_face_tools import SMALL as SMALL_TOOLS
+from tests.models.small_onnx import save_arcface, save_scrfd
+from tests.models.test_face_tools import SMALL as SMALL_TOOLS
 from tests.small_generator import SMALL, SMALL_SD21, faces, identities, landmarks, references, small_generator
 from training.cli import app
 from training.components import save_component, save_components, save_generator
@@ -106,12 +109,31 @@ def test_a_run_of_any_shape_becomes_a_bundle_that_loads(name: str, tools: Path, 
     bundle = load_bundle(out)
     assert torch.equal(restored(bundle.generator), restored(trained))
     assert bundle.analyzer.matching_angle == 61.5 and bundle.analyzer.identity_encoder.width == 8
-    assert {f"{part}.safetensors" for part in ("detector", "landmarks", "identity")} < set(manifest.files)
+    assert {f"{part}.safetensors" for part in FACE_TOOLS} < set(manifest.files)
     assert manifest.files["identity.safetensors"] == verify_bundle(tools).files["identity.safetensors"]
     assert (manifest.name, manifest.profile) == ("honestface-sd21", "sd21")
     assert manifest.licence == f"{OWNERS}; face tools: theirs"
     assert manifest.provenance.endswith("Face tools of tools 3: bought")
     assert manifest.training_data == ["its owner's, who has not stated it here", "face tools: secret"]
+
+
+def test_onnx_files_among_the_face_tools_are_copied(tools: Path, tmp_path: Path) -> None:
+    save_scrfd(tmp_path / "det.onnx")
+    save_arcface(tmp_path / "rec.onnx")
+    theirs = shutil.copytree(tools, tmp_path / "theirs")
+    import_scrfd(tmp_path / "det.onnx", theirs)
+    import_arcface(tmp_path / "rec.onnx", theirs, 65.0)
+    small_run(tmp_path)
+    manifest = pack(tmp_path, tmp_path / "bundle", "1", None, None, face_tools=theirs)
+    expected = verify_bundle(theirs)
+    for name in ("detector.onnx", "identity.onnx", "landmarks.safetensors"):
+        assert manifest.files[name] == expected.files[name]
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.manifest.face_tools == expected.face_tools and bundle.analyzer.matching_angle == 65.0
+    wide = replace(SMALL, identity_embedder=TINY.identity_embedder)
+    save_generator(small_generator(wide), "tiny", tmp_path / "honestface")
+    with pytest.raises(WeightsError, match="takes identities of width 128, the face tools give 8"):
+        pack(tmp_path, tmp_path / "other", "1", None, None, face_tools=theirs)
 
 
 def test_a_licence_and_an_angle_of_ones_own(runs: Path, tmp_path: Path) -> None:

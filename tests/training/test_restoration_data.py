@@ -1,14 +1,12 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from models.errors import PictureError
-from tests.toy_faces import TEMPLATE, ToyLandmarks
+from tests.toy_faces import ToyLandmarks
 from training.faces import FaceFile, Faces, load_faces
-from training.restoration_data import RestorationDataset, aligned_face
+from training.restoration_data import RestorationDataset
 from training.stage import Batch
 
 
@@ -22,14 +20,10 @@ def skin(image: Tensor) -> Tensor:
     return (image[:, 150:190, 230:280].mean((1, 2)) + 1) * 127.5
 
 
-def eyes(landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    return landmarks[36:42].mean(0), landmarks[42:48].mean(0)
-
-
 def red_and_green(image: Tensor) -> tuple[Tensor, Tensor]:
     """Where the drawn face's red and green eye are."""
     points = ToyLandmarks().landmarks(image[None]).points[0]
-    return eyes(points)
+    return points[36:42].mean(0), points[42:48].mean(0)
 
 
 def mirrored_and_not(dataset: RestorationDataset) -> tuple[Batch, Batch]:
@@ -39,9 +33,9 @@ def mirrored_and_not(dataset: RestorationDataset) -> tuple[Batch, Batch]:
     return samples[turned.index(True)], samples[turned.index(False)]
 
 
-def test_a_pair_and_its_landmarks(faces: Faces) -> None:
+def test_a_pair(faces: Faces) -> None:
     sample = RestorationDataset(faces, ["vqfr-v2"], seed=0)[5]
-    assert sorted(sample) == ["landmarks", "lq", "truth"]
+    assert sorted(sample) == ["lq", "truth"]
     assert sample["truth"].shape == sample["lq"].shape == (3, 512, 512)
     assert float(sample["truth"].min()) >= -1 and float(sample["truth"].max()) <= 1
     assert not torch.equal(sample["truth"], sample["lq"])
@@ -55,27 +49,16 @@ def test_the_number_is_the_seed(faces: Faces) -> None:
     assert len({float(dataset[number]["lq"].mean()) for number in range(4)}) == 4
 
 
-def test_mirrored_landmarks_stay_on_the_face(faces: Faces) -> None:
-    for mirrored, sample in enumerate(mirrored_and_not(RestorationDataset(faces, ["vqfr-v1"], seed=0))[::-1]):
-        red, green = red_and_green(sample["truth"])
-        left, right = eyes(sample["landmarks"])
-        assert left[0] < right[0]
-        expected = (right, left) if mirrored else (left, right)
-        assert torch.allclose(torch.stack([red, green]), torch.stack(expected), atol=1.0)
-
-
 def test_references_show_the_same_person_mirrored_alike(faces: Faces) -> None:
     dataset = RestorationDataset(faces, ["vqfr-v1"], seed=0, references=3, reference_dropout=0.0)
     for sample in mirrored_and_not(dataset):
         assert sample["reference_images"].shape == (3, 3, 512, 512)
-        assert sample["reference_landmarks"].shape == (3, 68, 2)
         assert sample["reference_present"].tolist() == [True, False, False]  # each person has one more picture
         reference = sample["reference_images"][0]
         assert not torch.equal(reference, sample["truth"])
         assert float((skin(reference) - skin(sample["truth"])).abs().max()) == pytest.approx(12, abs=1)
-        assert torch.allclose(sample["reference_landmarks"][0], sample["landmarks"])
         assert (red_and_green(reference)[0] - red_and_green(sample["truth"])[0]).norm() < 1
-        assert not sample["reference_images"][1:].any() and not sample["reference_landmarks"][1:].any()
+        assert not sample["reference_images"][1:].any()
 
 
 def test_a_blurred_picture_is_a_reference_but_never_a_target(faces: Faces) -> None:
@@ -113,16 +96,18 @@ def test_who_has_other_pictures_is_drawn_more_often(faces: Faces) -> None:
     assert drawn.count(4) == 1 and drawn.count(0) == drawn.count(2) == 3
 
 
-def test_references_need_landmarks(faces: Faces) -> None:
-    unlabelled = Faces([FaceFile(file.path, file.identity, "train", True, None, None) for file in faces.files])
-    RestorationDataset(unlabelled, ["vqfr-v1"], 0)
-    with pytest.raises(PictureError, match="need landmarks"):
-        RestorationDataset(unlabelled, ["vqfr-v1"], 0, references=1)
+def test_who_has_no_other_pictures_can_be_left_out(faces: Faces) -> None:
+    loner = FaceFile(faces.files[0].path, "loner", "val", True, None, None)
+    mixed = Faces([loner, *faces.files])
+    dataset = RestorationDataset(mixed, ["vqfr-v1"], 0, references=1, reference_dropout=0.0, loners=False)
+    assert dataset.targets == [1, 2, 3]
+    samples = [dataset[number] for number in range(12)]
+    assert all(sample["reference_present"][0] for sample in samples)
+    anna = [float(skin(sample["truth"])[0]) > 160 for sample in samples]  # her skin is redder than ben's
+    assert [int(sample["person"]) for sample in samples] == [1 if is_anna else 2 for is_anna in anna]
+    assert len(set(anna)) == 2
 
 
-def test_small_pictures_are_enlarged_with_their_landmarks(faces: Faces) -> None:
-    half = Faces([FaceFile(faces.files[0].path, "a", "train", True, (TEMPLATE / 2 - 0.25).astype(np.float32), None)])
-    half._pixels[0] = faces.pixels(0)[::2, ::2]
-    picture, landmarks = aligned_face(half, 0)
-    assert picture.shape == (512, 512, 3)
-    assert np.allclose(landmarks, TEMPLATE, atol=1e-3)
+def test_all_are_drawn_where_nobody_has_other_pictures(faces: Faces) -> None:
+    alone = Faces([faces.files[0], faces.files[2]])
+    assert RestorationDataset(alone, ["vqfr-v1"], 0, references=1, loners=False).targets == [0, 1]

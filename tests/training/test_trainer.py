@@ -263,7 +263,7 @@ def test_bf16_trains_too(tmp_path: Path) -> None:
 
 
 def test_samples_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    assert list(NumberedSampler(8, 12)) == [8, 9, 10, 11] and len(NumberedSampler(8, 12)) == 4
+    assert list(NumberedSampler(8, 12)) == [8, 9, 10, 11]
     stage, _ = train(tmp_path, steps=2)
     for row, number in zip(torch.cat(stage.samples), range(8), strict=True):
         assert torch.equal(row, stage.dataset[number]["x"])

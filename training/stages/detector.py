@@ -17,18 +17,16 @@ from models.face_detector import (
     EmbeddedFaceDetector,
     FaceDetectorConfig,
     FaceDetectorNetwork,
-    box_overlap,
     cell_centres,
 )
-from models.geometry import transform_points, warp
+from models.geometry import Pixels, transform_points, warp
 from training.components import save_component
 from training.degradation import PRESETS, degrade
 from training.face_views import relight
 from training.faces import labelled_pictures, read_pixels
-from training.images import to_image
+from training.images import to_image, to_picture
 from training.stage import Batch, Stage, TrainingConfig
 
-Pixels = NDArray[np.uint8]
 MOST_FACES = 4
 
 
@@ -151,11 +149,11 @@ class DetectorStage(Stage):
 
     def validate(self) -> Mapping[str, float]:
         """Recall and precision at half overlap on scenes of held-out photographs."""
-        detector = EmbeddedFaceDetector(self.network, "student")
+        detector = EmbeddedFaceDetector(self.network)
         found = faces = right = 0
         for number in range(60):
             sample = self.held_out[number]
-            picture = ((sample["image"] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+            picture = to_picture(sample["image"])
             truth = sample["boxes"][~sample["boxes"].isnan().any(1)].numpy()
             detections = detector.detect(picture)
             faces, found = faces + len(truth), found + len(detections)
@@ -165,10 +163,10 @@ class DetectorStage(Stage):
         return {"recall": right / max(1, faces), "precision": right / max(1, found)}
 
     def pictures(self) -> Tensor:
-        detector = EmbeddedFaceDetector(self.network, "student")
+        detector = EmbeddedFaceDetector(self.network)
         tiles = []
         for number in range(5):
-            picture = ((self.held_out[number]["image"] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+            picture = to_picture(self.held_out[number]["image"])
             tile = Image.fromarray(picture)
             for detection in detector.detect(picture):
                 ImageDraw.Draw(tile).rectangle(detection.box, outline=(0, 255, 0))
@@ -199,6 +197,15 @@ def assign(boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
         owners.append(torch.where(positive.any(-1), positive.float().argmax(-1), -1))
         ignores.append((offset <= 0.45).all(-1).any(-1) & ~positive.any(-1))
     return torch.cat(owners, 1), torch.cat(ignores, 1)
+
+
+def box_overlap(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of one box `[4]` with boxes `[N, 4]`."""
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    inside = np.clip(high - low, 0, None).prod(1)
+    area = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - inside
+    overlap: NDArray[np.float32] = inside / np.maximum(area, 1e-9)
+    return overlap
 
 
 def generalised_overlap_loss(boxes: Tensor, truth: Tensor) -> Tensor:

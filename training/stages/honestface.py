@@ -11,13 +11,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.bundle import load_exactly, read_manifest
-from models.embedded_face_tools import build_face_tools
 from models.errors import HonestFaceError
 from models.face_analyzer import IdentityEncoder, LandmarkDetector, Landmarks
+from models.face_tools import build_face_tools
 from models.foreign_weights import read_weights
 from models.honestface import HonestFace, HonestFaceConfig, SeenReference
 from models.identity_embedder import IdentityEmbedder
 from models.identity_network import EmbeddedIdentityEncoder, IdentityNetwork, IdentityNetworkConfig
+from models.insightface_tools import ArcFaceOnnxConfig
 from models.landmark_network import HeatmapLandmarkDetector, LandmarkNetwork, LandmarkNetworkConfig
 from models.profiles import PROFILES
 from models.references import References
@@ -29,10 +30,7 @@ from training.images import psnr, sheet
 from training.masked_face_alignment import attention_mask, masked_distance
 from training.onnx_recogniser import OnnxRecogniser, RecogniserConfig
 from training.perceptual_distance import PerceptualConfig, perceptual_distance
-from training.restoration_data import RestorationDataset, held_out_samples
-from training.squares import DecodedSquare, cut, decode_square, in_pixels, random_corner
-from training.stage import Batch, Stage, on_device
-from training.stages.baseline import (
+from training.restoration import (
     RestorationConfig,
     adapt,
     chosen_distance,
@@ -44,6 +42,9 @@ from training.stages.baseline import (
     visual_prompt,
     without_adapters,
 )
+from training.restoration_data import RestorationDataset, held_out_samples
+from training.squares import DecodedSquare, cut, decode_square, in_pixels, random_corner
+from training.stage import Batch, Stage, on_device
 
 
 class HonestFaceStageConfig(RestorationConfig):
@@ -137,7 +138,7 @@ class HonestFaceStage(Stage):
         self.recognisers = [OnnxRecogniser(recogniser) for recogniser in config.recognisers]
         self.mfa_distance = perceptual_distance(config.mfa_distance) if config.mfa_distance else self.features
         self.teachers = nn.ModuleList([self.features, self.mfa_distance, face_tools, *self.recognisers])
-        held_out = RestorationDataset(kept, ["vqfr-v2"], 1, config.references, 0.0)
+        held_out = RestorationDataset(kept, ["vqfr-v2"], 1, config.references, 0.0, loners=False)
         self.held_out = held_out_samples(held_out, 24)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
@@ -197,7 +198,7 @@ class HonestFaceStage(Stage):
         return self.config.face_every * self.config.identity_weight * loss
 
     def condition(self, batch: Batch) -> tuple[References | None, Landmarks, Tensor]:
-        """Packed references of a batch, and landmarks and identity as the face tools see them in the input."""
+        """Packed references of a batch, and landmarks and identity of the input, all as the face tools see them."""
         marks = self.landmark_detector.landmarks(batch["lq"])
         who = self.identity_encoder.embed(batch["lq"])
         rows = batch["reference_present"].nonzero()
@@ -205,7 +206,7 @@ class HonestFaceStage(Stage):
             return None, marks, who
         owner, slot = rows[:, 0], rows[:, 1]
         images = batch["reference_images"][owner, slot]
-        points = batch["reference_landmarks"][owner, slot]
+        points = self.landmark_detector.landmarks(images).points
         return References(images, points, self.identity_encoder.embed(images), owner, len(batch["lq"])), marks, who
 
     def validate(self) -> Mapping[str, float]:
@@ -244,14 +245,21 @@ class HonestFaceStage(Stage):
     def _face_tools(self, config: HonestFaceStageConfig) -> nn.ModuleList:
         """Sets the landmark detector and the identity encoder, and gives their networks, frozen."""
         if config.face_tools:
-            manifest = read_manifest(config.face_tools)
+            folder, manifest = config.face_tools, read_manifest(config.face_tools)
+            if isinstance(manifest.face_tools.identity, ArcFaceOnnxConfig):
+                raise HonestFaceError(
+                    f"{folder}: the identity network is an ONNX file, which gives no gradients (Eq. 8): "
+                    "import the .pt weights of arcface_torch instead (honestface bundle import-arcface)"
+                )
             networks: dict[str, nn.Module] = {}
 
             def load(name: str, network: nn.Module) -> None:
-                load_component(network, cast(Path, config.face_tools) / f"{name}.safetensors")
+                load_component(network, folder / f"{name}.safetensors")
                 networks[name] = network
 
-            tools = build_face_tools(manifest.face_tools, manifest.matching_angle, load)
+            tools = build_face_tools(
+                manifest.face_tools, manifest.matching_angle, load, lambda name: folder / f"{name}.onnx"
+            )
             self.landmark_detector, self.identity_encoder = tools.landmark_detector, tools.identity_encoder
             return nn.ModuleList([networks["landmarks"], networks["identity"]])
         if config.landmarks is None or config.identity is None:
@@ -274,15 +282,21 @@ class HonestFaceStage(Stage):
         extractor.vgg16.requires_grad_(False)
 
     def _restore(self, mode: str, count: int = 24) -> Tensor:
-        """Held-out inputs restored without references, with the person's own, or with the next sample's."""
+        """Held-out inputs restored without references ("none"), with the person's ("own") or a stranger's ("wrong")."""
         restored = []
         for index in range(min(count, len(self.held_out["lq"]))):
             sample = {key: value[index : index + 1] for key, value in self.held_out.items()}
             if mode == "wrong":
-                other = (index + 1) % len(self.held_out["lq"])
+                other = self._stranger(index)
                 sample |= {k: v[other : other + 1] for k, v in self.held_out.items() if k.startswith("reference")}
             sample = on_device(sample, self.device)
             references, marks, who = self.condition(sample)
             chosen = None if mode == "none" else references
             restored.append(self.network(sample["lq"], chosen, marks.points, who).restored.float())
         return torch.cat(restored)
+
+    def _stranger(self, index: int) -> int:
+        """The next held-out sample that shows another person; the next one where all show one."""
+        people = self.held_out["person"].tolist()
+        around = [*range(index + 1, len(people)), *range(index)]
+        return next((other for other in around if people[other] != people[index]), (index + 1) % len(people))

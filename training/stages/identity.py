@@ -1,7 +1,7 @@
 """The identity encoder: a teacher's embedding of the clean face, distilled from clean and degraded views of it, and
 whitened in the end."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,8 @@ from models.identity_network import EmbeddedIdentityEncoder, IdentityNetwork, Id
 from training.components import load_component, save_component
 from training.degradation import PRESETS, degrade
 from training.face_views import Jitter, random_view
-from training.faces import Faces, described_pictures, load_faces, read_pixels
+from training.faces import FaceFile, described_pictures, enlarge, load_faces, read_pixels
 from training.images import to_image
-from training.restoration_data import aligned_face
 from training.stage import Batch, Stage, TrainingConfig
 from training.verification import Verification, verify
 from training.whitening import within_class_whitening
@@ -90,7 +89,7 @@ class IdentityStage(Stage):
 
         Gives the angle in degrees up to which 5 % of the pairs of different training people match.
         """
-        crops = (arcface_crop(self._views(self.faces, index)) for index in self._all(self.faces))
+        crops = (arcface_crop(self._views(file, seed)) for seed, file in enumerate(self.faces.files))
         found = torch.stack([self.network.describe_both_ways(views) for views in crops])
         people = [file.identity for file in self.faces.files]
         weight, bias = within_class_whitening(found.flatten(0, 1).cpu(), [one for one in people for _ in range(2)])
@@ -103,7 +102,8 @@ class IdentityStage(Stage):
     def verification(self, degraded: bool) -> Verification:
         """All pairs of validation pictures; `degraded` compares a degraded picture with a clean one (vqfr-v1)."""
         encoder = EmbeddedIdentityEncoder(self.network, "student")
-        found = torch.stack([encoder.embed(self._views(self.held_out, index)) for index in self._all(self.held_out)])
+        views = (self._views(file, seed) for seed, file in enumerate(self.held_out.files))
+        found = torch.stack([encoder.embed(both) for both in views])
         people = [file.identity for file in self.held_out.files]
         return verify(found[:, int(degraded)].cpu(), found[:, 0].cpu(), people)
 
@@ -114,15 +114,8 @@ class IdentityStage(Stage):
         self.whiten()
         save_component(self.network, folder / "identity.safetensors")
 
-    def _views(self, faces: Faces, index: int) -> Tensor:
-        """A face clean and degraded, `[2, 3, 512, 512]`; its place in the list seeds the degradation."""
-        picture, _ = aligned_face(faces, index)
-        degraded = degrade(picture, PRESETS["vqfr-v1"], np.random.default_rng(index))
+    def _views(self, file: FaceFile, seed: int) -> Tensor:
+        """A face clean and degraded, `[2, 3, 512, 512]`; its place in the list is the seed. It is not kept decoded."""
+        picture = enlarge(read_pixels(file.path))
+        degraded = degrade(picture, PRESETS["vqfr-v1"], np.random.default_rng(seed))
         return torch.stack([to_image(picture), to_image(degraded)]).to(self.device)
-
-    @staticmethod
-    def _all(faces: Faces) -> Iterator[int]:
-        """The faces one after another, none of them kept decoded."""
-        for index in range(len(faces.files)):
-            yield index
-            faces.forget()

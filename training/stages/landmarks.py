@@ -11,14 +11,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from models.geometry import FFHQ_512, fit_similarity, five_points
+from models.geometry import ALIGNED_SIZE, FFHQ_512, enlargement, fit_similarity, five_points, transform_points
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig, soft_argmax
 from training.components import save_component
 from training.degradation import Degradation, degrade
 from training.face_views import Jitter, moved_landmarks, random_view
-from training.faces import labelled_pictures, load_faces, read_pixels
-from training.images import to_image
-from training.restoration_data import aligned_face
+from training.faces import enlarge, labelled_pictures, load_faces, read_pixels
+from training.images import to_image, to_picture
 from training.stage import Batch, Stage, TrainingConfig
 
 #: A fixed 8x degradation to report on, in the preset's 512 px.
@@ -39,11 +38,12 @@ class ViewDataset(Dataset[Batch]):
     def __init__(self, pictures: list[tuple[Path, NDArray[np.float32]]], config: LandmarksConfig, size: int) -> None:
         self.pictures, self.config, self.size = pictures, config, size
         self.jitter = Jitter(degrees=35, scale=0.3, shift=0.1, degraded=0.6)
+        self.template = transform_points(enlargement(size / ALIGNED_SIZE), FFHQ_512)
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng((self.config.seed, number))
         path, landmarks = self.pictures[rng.integers(len(self.pictures))]
-        frame = fit_similarity(five_points(landmarks), FFHQ_512 * (self.size / 512))
+        frame = fit_similarity(five_points(landmarks), self.template)
         view, matrix, mirrored = random_view(read_pixels(path), frame, self.size, self.jitter, rng)
         points = (moved_landmarks(landmarks, matrix, mirrored) + 0.5) / self.size
         return {"image": to_image(view), "points": torch.from_numpy(points.astype(np.float32))}
@@ -82,7 +82,7 @@ class LandmarksStage(Stage):
         points = soft_argmax(self.network(images)) * images.shape[-1]
         tiles = []
         for image, marks in zip(images, points, strict=True):
-            tile = Image.fromarray(((image + 1) * 127.5).byte().permute(1, 2, 0).cpu().numpy())
+            tile = Image.fromarray(to_picture(image))
             draw = ImageDraw.Draw(tile)
             for x, y in marks.tolist():
                 draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=(0, 255, 0))
@@ -96,22 +96,26 @@ class LandmarksStage(Stage):
         """Mean point error over the distance of the eyes' outer corners, in per cent, on aligned validation faces."""
         chosen = self.held_out.targets[::2]
         images, points = self._held_out(preset, chosen)
-        found = torch.cat([soft_argmax(self.network(image[None])) for image in images]) * 512 - 0.5
+        found = torch.cat([soft_argmax(self.network(image[None])) for image in images]) * ALIGNED_SIZE - 0.5
         distance = (found - points).norm(dim=-1).mean(1)
         between = (points[:, 36] - points[:, 45]).norm(dim=-1)
         return float((distance / between).mean()) * 100
 
     def _held_out(self, preset: Degradation | None, chosen: list[int]) -> tuple[Tensor, Tensor]:
+        """Those of the faces that have landmarks: `[B, 3, 256, 256]`, and the landmarks `[B, 68, 2]` in 512 px."""
         images, points = [], []
         for index in chosen:
-            if self.held_out.files[index].landmarks is None:
+            file = self.held_out.files[index]
+            if file.landmarks is None:
                 continue
-            picture, marks = aligned_face(self.held_out, index)
+            picture = read_pixels(file.path)
+            marks = transform_points(enlargement(ALIGNED_SIZE / picture.shape[0]), file.landmarks)
+            picture = enlarge(picture)
             if preset is not None:
                 picture = degrade(picture, preset, np.random.default_rng(index))
             small = F.interpolate(to_image(picture)[None], (256, 256), mode="bilinear", antialias=True)
             images.append(small[0].clamp(-1, 1))
-            points.append(torch.from_numpy(marks))
+            points.append(torch.from_numpy(marks.astype(np.float32)))
         return torch.stack(images).to(self.device), torch.stack(points).to(self.device)
 
 

@@ -20,6 +20,9 @@ from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.stage import Batch, ProfileName, Stage, on_device
 
+#: Share of its running mean that a code keeps at each step, and the use in embeddings a step below which it is moved.
+_DECAY, _RARE = 0.95, 0.02
+
 
 class VREStageConfig(AdversarialConfig):
     profile: ProfileName = "tiny"
@@ -71,7 +74,7 @@ class VQVAE(nn.Module):
         return self.decoder(self.post_quant_conv(grid)), embeddings, codes, indices
 
     @torch.no_grad()
-    def learn_codes(self, embeddings: Tensor, indices: Tensor, decay: float = 0.95, rare: float = 0.02) -> None:
+    def learn_codes(self, embeddings: Tensor, indices: Tensor) -> None:
         """Move every code to the running mean of the embeddings it stands for, a hardly used one onto an embedding.
 
         This is the codebook loss solved in closed form; by gradient the codes did not keep up with the encoder.
@@ -86,9 +89,9 @@ class VQVAE(nn.Module):
             torch.distributed.all_reduce(counts)
             torch.distributed.all_reduce(sums)
             torch.distributed.broadcast(strangers, 0)
-        self.usage.lerp_(counts, 1 - decay)
-        self.sums.lerp_(sums, 1 - decay)
-        unused = self.usage < rare
+        self.usage.lerp_(counts, 1 - _DECAY)
+        self.sums.lerp_(sums, 1 - _DECAY)
+        unused = self.usage < _RARE
         self.usage.masked_fill_(unused, 1.0)
         self.sums.copy_(torch.where(unused[:, None], strangers, self.sums))
         codes.copy_(self.sums / self.usage[:, None])
@@ -97,7 +100,7 @@ class VQVAE(nn.Module):
 class DictionaryPair(nn.Module):
     """The HQ and the LQ dictionary and the association's temperature, from ln(1/0.07)."""
 
-    def __init__(self, config: VREConfig, decoder_blocks: int = 1) -> None:
+    def __init__(self, config: VREConfig, decoder_blocks: int) -> None:
         super().__init__()
         self.hq, self.lq = VQVAE(config, decoder_blocks), VQVAE(config, decoder_blocks)
         self.temperature = nn.Parameter(torch.tensor(math.log(1 / 0.07)))

@@ -14,6 +14,7 @@ from training.stages.detector import (
     DetectorStage,
     SceneDataset,
     assign,
+    box_overlap,
     generalised_overlap_loss,
 )
 
@@ -93,6 +94,12 @@ def test_a_face_of_any_size_has_a_cell(size: float) -> None:
 def test_no_faces_no_answers() -> None:
     owner, ignored = assign(torch.tensor([[NAN, NAN]]), 64)
     assert (owner == -1).all() and not ignored.any()
+
+
+def test_overlap_of_boxes() -> None:
+    box = np.array([0, 0, 10, 10], np.float32)
+    others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [2, 2, 4, 4], [3, 3, 3, 3]], np.float32)
+    assert box_overlap(box, others) == pytest.approx([1, 1 / 3, 0, 0.04, 0])
 
 
 def test_the_overlap_loss_on_known_boxes() -> None:

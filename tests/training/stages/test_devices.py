@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from tests.training.stages.test_restoration_stages import Workshop, workshop  # noqa: F401  # a fixture
+from tests.training.stages.workshop import Workshop
 from training.restoration_data import held_out_samples
 from training.stage import Stage
 from training.stages import vre
@@ -53,7 +53,7 @@ def test_dictionaries(face_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert left_behind(VREStage(VREStageConfig.model_validate(settings))) == []
 
 
-def test_restoration(workshop: Workshop) -> None:  # noqa: F811
+def test_restoration(workshop: Workshop) -> None:
     blind = BaselineStage(workshop.baseline().model_copy(update=ADVERSARIES))
     blind.export(workshop.runs / "baseline")
     assert left_behind(blind) == []

@@ -75,7 +75,7 @@ def test_figures_and_export(stage: IdentityStage, tmp_path: Path) -> None:
     load_component(network, tmp_path / "identity.safetensors")
     # what is exported is whitened: the mean of the training pictures, clean and degraded, is nobody
     with torch.no_grad():
-        crops = torch.cat([arcface_crop(stage._views(stage.faces, i)) for i in range(len(stage.faces.files))])
+        crops = torch.cat([arcface_crop(stage._views(file, seed)) for seed, file in enumerate(stage.faces.files)])
         mean = network.whitening(network.describe_both_ways(crops)).mean(0)
     assert mean.abs().max() < 1e-3 * network.whitening.bias.norm()
 

@@ -1,12 +1,16 @@
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
 from tests.toy_faces import TEMPLATE
 from tests.training.one_step import one_step
 from training.components import load_component
+from training.faces import Faces
 from training.stages.landmarks import LandmarksConfig, LandmarksStage, gaussian_heatmaps
 
 
@@ -51,6 +55,20 @@ def test_the_error_is_in_per_cent_of_the_eyes_distance(stage: LandmarksStage, mo
     between = float(torch.from_numpy(TEMPLATE[36] - TEMPLATE[45]).norm())
     with torch.no_grad():
         assert stage.validate()["nme_clean"] == pytest.approx(100 * 2 / between, rel=1e-3)
+
+
+def test_landmarks_of_small_pictures_are_enlarged_with_them(
+    stage: LandmarksStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = stage.held_out.files[0]
+    with Image.open(file.path) as picture:
+        picture.resize((256, 256)).save(tmp_path / "small.png")
+    small = replace(file, path=tmp_path / "small.png", landmarks=(TEMPLATE / 2 - 0.25).astype(np.float32))
+    unlabelled = replace(file, landmarks=None)
+    monkeypatch.setattr(stage, "held_out", Faces([small, unlabelled]))
+    images, points = stage._held_out(None, [0, 1])
+    assert images.shape == (1, 3, 256, 256)
+    assert torch.allclose(points[0], torch.from_numpy(TEMPLATE).float(), atol=1e-3)
 
 
 def test_gaussian_heatmaps_have_sum_one_and_their_mean_at_the_point() -> None:

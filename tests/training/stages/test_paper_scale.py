@@ -1,5 +1,6 @@
 """The stages of the sd21 profile, by their commands and shipped settings, on a miniature of it."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,15 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 import training
 from models.bundle import load_bundle, save_bundle
-from models.embedded_face_tools import FaceToolsConfig
+from models.errors import HonestFaceError, WeightsError
 from models.face_detector import FaceDetectorConfig, FaceDetectorNetwork
+from models.face_tools import FaceToolsConfig
 from models.honestface import HonestFace
 from models.identity_network import IdentityNetwork, IdentityNetworkConfig
+from models.import_face_tools import import_arcface, import_scrfd
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
 from models.profiles import PROFILES
+from tests.models.small_onnx import save_arcface, save_scrfd
 from tests.small_generator import KL, SMALL_SD21
 from training.components import save_components
 from training.pack import pack
@@ -127,6 +131,21 @@ def test_from_the_base_model_to_references(face_folder: Path, face_tools: Path, 
         bundle = load_bundle(out)
         assert bundle.generator.config.identity_embedder == expected
         assert (bundle.manifest.profile, bundle.analyzer.matching_angle) == ("sd21", 60.0)
+
+
+def test_of_onnx_files_the_detector_will_do_and_the_identity_network_will_not(face_tools: Path, tmp_path: Path) -> None:
+    tools = shutil.copytree(face_tools, tmp_path / "tools")
+    config = honestface.HonestFaceStageConfig(
+        data=tmp_path, run=tmp_path, baseline=tmp_path, face_tools=tools, steps=1, batch=1
+    )
+    import_scrfd(save_scrfd(tmp_path / "det.onnx"), tools)
+    with pytest.raises(WeightsError, match="train the stage that makes it first"):  # the baseline: the tools were taken
+        honestface.HonestFaceStage(config)
+    save_arcface(tmp_path / "rec.onnx")
+    import_arcface(tmp_path / "rec.onnx", tools)
+    with pytest.raises(HonestFaceError, match=r"import the \.pt weights of arcface_torch") as caught:
+        honestface.HonestFaceStage(config)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("left_out", "prefix"), [("ffe", "facial_feature"), ("fie", "face_identity")])

@@ -1,108 +1,36 @@
 """The blind baseline, and the reference-conditioned model on top of it: built, stepped once, exported and handed on."""
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from models.errors import WeightsError
 from models.honestface import HonestFace
-from models.identity_network import IdentityNetwork, IdentityNetworkConfig
-from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
 from models.profiles import TINY
-from tests.small_generator import small_generator
+from models.references import References
 from tests.training.one_step import one_step
+from tests.training.stages.workshop import Workshop
 from training import run as run_module
-from training.components import load_component, read_shape, save_component
+from training.components import load_component, read_shape
+from training.faces import Faces, load_faces
 from training.feature_distance import VGG16FeatureDistance
-from training.restoration_data import RestorationDataset, held_out_samples
+from training.restoration import restoration_losses
+from training.restoration_data import held_out_samples
 from training.seam_loss import seam_loss
 from training.spectrum_loss import spectrum_loss
-from training.squares import cut, decode_square
-from training.stage import Batch, Stage, TrainingConfig
-from training.stages import baseline, honestface
-from training.stages.baseline import BaselineConfig, BaselineStage, freeze_all_but, visual_prompt
-from training.stages.honestface import HonestFaceStage, HonestFaceStageConfig
+from training.squares import DecodedSquare, cut, decode_square
+from training.stage import Stage, TrainingConfig
+from training.stages import honestface
+from training.stages.baseline import BaselineStage
+from training.stages.honestface import HonestFaceStage
 from training.texture_loss import texture_loss
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """Folders and files that the stages need."""
-
-    data: Path
-    vgg16: Path
-    runs: Path
-
-    def baseline(self) -> BaselineConfig:
-        return BaselineConfig(
-            data=self.data,
-            vgg16=self.vgg16,
-            vae=self.runs / "vae.safetensors",
-            vre=self.runs / "vre.safetensors",
-            run=self.runs / "baseline",
-            steps=1,
-            batch=1,
-            crop_side=128,
-            decoded_side=64,
-            feature_side=32,
-        )
-
-    def honestface(self) -> HonestFaceStageConfig:
-        return HonestFaceStageConfig(
-            **self.baseline().model_dump(exclude={"run", "lora_rank", "vae", "vre", "base_model"}),
-            run=self.runs / "honestface",
-            baseline=self.runs / "baseline",
-            landmarks=self.runs / "landmarks.safetensors",
-            identity=self.runs / "identity.safetensors",
-            reference_dropout=0.0,
-            wrong_person=0.0,
-        )
-
-
-def two_held_out(dataset: RestorationDataset, count: int) -> Batch:
-    return held_out_samples(dataset, 2)
-
-
-@pytest.fixture(scope="module")
-def workshop(face_folder: Path, vgg16_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    runs = tmp_path_factory.mktemp("runs")
-    (runs / "baseline").mkdir()
-    (runs / "honestface").mkdir()
-    torch.manual_seed(0)
-    network = HonestFace(replace(TINY, identity_embedder=None, reference_adapter=None))
-    save_component(network.vae, runs / "vae.safetensors")
-    save_component(network.vre, runs / "vre.safetensors")
-    save_component(LandmarkNetwork(LandmarkNetworkConfig()), runs / "landmarks.safetensors")
-    save_component(IdentityNetwork(IdentityNetworkConfig()), runs / "identity.safetensors")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baseline, "held_out_samples", two_held_out)
-        patch.setattr(honestface, "held_out_samples", two_held_out)
-        yield Workshop(face_folder, vgg16_file, runs)
-
-
-@pytest.fixture(scope="module")
-def blind(workshop: Workshop) -> BaselineStage:
-    return BaselineStage(workshop.baseline())
-
-
-@pytest.fixture(scope="module")
-def referenced(workshop: Workshop, blind: BaselineStage) -> HonestFaceStage:
-    """On a baseline that has moved away from restoring nothing, with adapters that have begun to learn."""
-    for part in (blind.network.unet.conv_out.weight, blind.network.unet.conv_out.bias):
-        nn.init.normal_(part, std=0.02)
-    blind.export(workshop.runs / "baseline")
-    stage = HonestFaceStage(workshop.honestface())
-    torch.manual_seed(1)
-    for name, parameter in stage.network.named_parameters():
-        if ".lora_B." in name or "reference_adapter.leave" in name:
-            nn.init.normal_(parameter, std=0.02)
-    return stage
 
 
 def test_the_baseline_starts_by_restoring_nothing(workshop: Workshop) -> None:
@@ -162,7 +90,7 @@ def test_what_is_restored_perfectly_costs_nothing_but_the_autoencoder(blind: Bas
         target = blind.network.vae.encode(batch["truth"])
         decoded = blind.network.vae.decode(target)
         square = decode_square(blind.network, target, decoded, 512)
-        losses = baseline.restoration_losses(target, target, square, blind.features, blind.config, 0)
+        losses = restoration_losses(target, target, square, blind.features, blind.config, 0)
     assert float(losses["latent"]) == 0
     assert float(losses["pixels"]) < 1e-5
 
@@ -172,7 +100,7 @@ def test_seams_and_texture_cost_what_their_weights_say(blind: BaselineStage) -> 
     with torch.no_grad():
         square = decode_square(blind.network, latent, torch.zeros(1, 3, 512, 512), 128)
         config = blind.config.model_copy(update={"seam_weight": 0.5, "spectrum_weight": 0.05})
-        losses = baseline.restoration_losses(latent, latent, square, blind.features, config, 1)
+        losses = restoration_losses(latent, latent, square, blind.features, config, 1)
     assert float(losses["seams"]) == pytest.approx(0.5 * float(seam_loss(square.restored))) != 0
     assert float(losses["spectrum"]) == pytest.approx(0.05 * float(spectrum_loss(square.restored, square.truth))) != 0
 
@@ -184,35 +112,12 @@ def test_texture_counts_without_the_perceptual_distance(blind: BaselineStage) ->
     neither = blind.config.model_copy(update={"feature_weight": 0.0, "feature_side": 999})
     with torch.no_grad():
         square = decode_square(blind.network, latent, torch.zeros(1, 3, 512, 512), 32)
-        losses = baseline.restoration_losses(latent, latent, square, blind.features, alone, 0)
+        losses = restoration_losses(latent, latent, square, blind.features, alone, 0)
         found, wanted = (blind.features.activations(part) for part in (square.restored, square.truth))
-        off = baseline.restoration_losses(latent, latent, square, blind.features, neither, 0)
+        off = restoration_losses(latent, latent, square, blind.features, neither, 0)
     assert float(losses["texture"]) == pytest.approx(2 * 0.8 * float(texture_loss(found, wanted, 32))) != 0
     assert float(losses["features"]) == 0
     assert set(off) == {"latent", "pixels"}
-
-
-def test_a_pattern_that_repeats_from_patch_to_patch_costs_and_texture_does_not() -> None:
-    generator = torch.Generator().manual_seed(0)
-    target = torch.randn(1, 4, 64, 64, generator=generator)
-    texture = 0.5 * torch.randn(1, 4, 64, 64, generator=generator)
-    pattern = torch.tensor([0.0, 0.0, 0.5, -0.5]).view(1, 4, 1, 1)
-    assert float(baseline.grid_loss(target, target)) == 0
-    assert float(baseline.grid_loss(target + pattern, target)) == pytest.approx(0.25, rel=0.02)
-    assert float(baseline.grid_loss(target + texture, target)) < 0.06
-    # every other place brighter, every other darker: nothing on the mean, but on the lattices of 2, 4 and 8
-    stripes = 0.5 * (2 * (torch.arange(64) % 2) - 1).float().expand(1, 4, 64, 64)
-    assert float(baseline.grid_loss(target + stripes, target)) == pytest.approx(0.5 * 3 / 4, rel=0.02)
-
-
-def test_the_prompt_in_training_is_the_generators() -> None:
-    network = small_generator().requires_grad_(True)
-    lq = torch.rand(2, 3, 64, 64)
-    prompt = visual_prompt(network, lq)
-    assert torch.equal(prompt, network.vre(lq))
-    prompt.sum().backward()
-    assert network.vre.projection.conv1.weight.grad is not None
-    assert network.vre.quant_conv.weight.grad is None
 
 
 def test_one_step_with_references(referenced: HonestFaceStage) -> None:
@@ -237,6 +142,30 @@ def test_masked_face_alignment_counts_however_often_faces_are_whole(referenced: 
             ]
     finally:
         referenced.config = settings
+
+
+def test_without_heatmaps_mfa_is_the_plain_distance_of_the_decoded_square(
+    referenced: HonestFaceStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Table 3b's ablation."""
+    squares: list[DecodedSquare] = []
+
+    def decode(*arguments: Any) -> DecodedSquare:
+        squares.append(decode_square(*arguments))
+        return squares[-1]
+
+    settings, batch = referenced.config, default_collate([referenced.dataset[0]])
+    monkeypatch.setattr(honestface, "decode_square", decode)
+    found, plain = [], []
+    for heatmap in (False, True):
+        monkeypatch.setattr(referenced, "config", settings.model_copy(update={"mfa_heatmap": heatmap}))
+        torch.manual_seed(0)
+        with torch.no_grad():
+            found.append(float(referenced.losses(batch, 0)["mfa"]))
+            distance = referenced.mfa_distance(squares[-1].restored, squares[-1].truth)
+        plain.append(settings.mfa_every * settings.mfa_weight * float(distance))
+    assert plain[0] == plain[1] == pytest.approx(found[0], rel=1e-6) != 0
+    assert found[1] != pytest.approx(found[0], rel=1e-2)
 
 
 def test_a_square_is_restored_as_the_same_place_of_the_whole_face(blind: BaselineStage) -> None:
@@ -319,9 +248,48 @@ def test_references_are_packed_as_far_as_they_are_there(referenced: HonestFaceSt
     assert torch.allclose(
         references.identity[0], referenced.identity_encoder.embed(batch["reference_images"][1, :1])[0]
     )
+    assert torch.equal(
+        references.landmarks, referenced.landmark_detector.landmarks(batch["reference_images"][1, :1]).points
+    )
     assert marks.points.shape == (2, 68, 2) and who.shape == (2, 128)
     batch["reference_present"] = torch.zeros(2, 2, dtype=torch.bool)
     assert referenced.condition(batch)[0] is None
+
+
+def test_a_wrong_person_is_the_next_sample_of_another(
+    referenced: HonestFaceStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for people, expected in (([5, 5, 7, 5], [2, 2, 3, 2]), ([5, 5], [1, 0]), ([5], [0])):
+        monkeypatch.setattr(referenced, "held_out", {"person": torch.tensor(people)})
+        assert [referenced._stranger(index) for index in range(len(people))] == expected
+
+
+def test_held_out_samples_have_references_of_their_own_person_or_of_a_stranger(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Erwin has one picture: he is not among them."""
+    faces = load_faces(workshop.data, "val")
+    erwin = replace(faces.files[0], identity="erwin")
+    monkeypatch.setattr(honestface, "load_faces", lambda *_: Faces([erwin, *faces.files]))
+    monkeypatch.setattr(honestface, "held_out_samples", lambda dataset, _: held_out_samples(dataset, 4))
+    stage = HonestFaceStage(workshop.honestface())
+    people = stage.held_out["person"].tolist()
+    assert set(people) == {1, 2} and stage.held_out["reference_present"].any(1).all()
+    given: list[References | None] = []
+
+    def restore(lq: Tensor, references: References | None, *_: Tensor) -> SimpleNamespace:
+        given.append(references)
+        return SimpleNamespace(restored=lq)
+
+    monkeypatch.setattr(stage.network, "forward", restore)
+    for mode, same in (("own", True), ("wrong", False)):
+        given.clear()
+        stage._restore(mode)
+        for person, references in zip(people, given, strict=True):
+            assert references is not None
+            shown = stage.held_out["reference_images"][:, 0]
+            owner = next(i for i, image in enumerate(shown) if torch.equal(image, references.images[0]))
+            assert (people[owner] == person) == same
 
 
 def test_pictures_show_blind_and_referenced(referenced: HonestFaceStage) -> None:
@@ -334,9 +302,3 @@ def test_a_stage_says_which_component_is_missing(workshop: Workshop) -> None:
     config = workshop.baseline().model_copy(update={"vae": workshop.runs / "nowhere.safetensors"})
     with pytest.raises(WeightsError, match=r"nowhere\.safetensors is missing: train the stage that makes it"):
         BaselineStage(config)
-
-
-def test_freezing_by_name() -> None:
-    network = nn.ModuleDict({"a": nn.Linear(1, 1), "ab": nn.Linear(1, 1)})
-    freeze_all_but(network, ("a.",))
-    assert [name for name, p in network.named_parameters() if p.requires_grad] == ["a.weight", "a.bias"]
