@@ -114,7 +114,7 @@ def restore(
 def load_restorer(
     bundle: Path | None, device: str, precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 ) -> "FaceRestorer":
-    """The restorer of a bundle, the embedded one if none is named, on a device.
+    """The restorer of a bundle, the embedded one if none is named, on a device ("auto": a GPU if there is one).
 
     PyTorch runs it: converting for OpenVINO takes seconds, which only a process that stays earns back.
 
@@ -123,17 +123,8 @@ def load_restorer(
     """
     import torch
 
-    from models.bundle import load_bundle
-    from models.errors import HonestFaceError
-    from models.face_restorer import FaceRestorer
-    from models.runtime import make_runtime
+    from service.engine import load_engine
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise HonestFaceError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-    loaded = load_bundle(bundle)
-    generator = make_runtime(loaded.generator, precision, "torch", device=device).generator
-    return FaceRestorer(generator, loaded.analyzer, device)
+    return load_engine(bundle, device, precision, "torch").restorer
