@@ -1,7 +1,11 @@
-"""Bundles: a folder with `bundle.json` and one safetensors file per component, verified by sha256, never unpickled."""
+"""Bundles: a folder with `bundle.json` and one file per component, verified by sha256, never unpickled.
+
+Components are safetensors files; a face tool that a user imported may be an ONNX file.
+"""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,18 +17,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.embedded_face_tools import FaceToolsConfig, build_face_tools
 from models.errors import BundleError, WeightsError
 from models.face_analyzer import FaceAnalyzer
+from models.face_tools import FACE_TOOLS, FaceToolsConfig, build_face_tools
 from models.honestface import HonestFace, HonestFaceConfig
 
 FORMAT = 1
 MANIFEST = "bundle.json"
+SUFFIXES = (".safetensors", ".onnx")
 TINY_BUNDLE = Path(__file__).parent / "bundles" / "tiny"
 
 
 class ComponentFile(BaseModel):
-    """One safetensors file of a bundle."""
+    """One component's file in a bundle."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -96,8 +101,8 @@ def verify_bundle(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
         path = folder / name
-        if Path(name).name != name or path.suffix != ".safetensors":
-            raise BundleError(f"{folder}: {name!r} is not the name of a safetensors file inside the bundle")
+        if Path(name).name != name or path.suffix not in SUFFIXES:
+            raise BundleError(f"{folder}: {name!r} is not the name of a {' or '.join(SUFFIXES)} file inside the bundle")
         if not path.is_file():
             raise BundleError(f"{path} is missing")
         if (size := path.stat().st_size) != expected.bytes:
@@ -107,13 +112,12 @@ def verify_bundle(folder: Path) -> Manifest:
     return manifest
 
 
-def load_bundle(
-    folder: Path | None = None, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> Bundle:
-    """Verify and load a bundle; without a folder the tiny one that ships with the package.
+def load_bundle(folder: Path | None = None, device: torch.device | str = "cpu") -> Bundle:
+    """Verify and load a bundle, in float32; without a folder the tiny one that ships with the package.
 
     Raises:
         BundleError: the bundle is missing, damaged, or its weights do not fit its architecture.
+        HonestFaceError: an imported face tool needs a library that is not installed.
     """
     folder = folder or TINY_BUNDLE
     manifest = verify_bundle(folder)
@@ -122,28 +126,50 @@ def load_bundle(
         generator = HonestFace(manifest.generator)
     for name, component in generator.named_children():
         if component.state_dict():
-            load(name, component, dtype)
-    analyzer = build_face_tools(manifest.face_tools, manifest.matching_angle, load)
+            load(name, component)
+    locate = partial(_onnx_component, folder, manifest)
+    try:
+        analyzer = build_face_tools(manifest.face_tools, manifest.matching_angle, load, locate)
+    except WeightsError as error:
+        raise BundleError(str(error)) from None
     generator = generator.to(device).eval().requires_grad_(False)
     return Bundle(manifest, folder, generator, analyzer)
 
 
 def save_bundle(
-    folder: Path, manifest: dict[str, Any], components: dict[str, dict[str, Tensor]], dtype: torch.dtype = torch.float16
+    folder: Path,
+    manifest: dict[str, Any],
+    components: Mapping[str, Mapping[str, Tensor] | Path],
+    dtype: torch.dtype = torch.float16,
 ) -> Manifest:
-    """Write components (name -> weights) as `name.safetensors` in `dtype`, and `bundle.json` with their digests.
+    """Write a bundle: weights as `name.safetensors` in `dtype`, a copy of an ONNX file as `name.onnx`, `bundle.json`.
 
-    `manifest` holds the fields of `Manifest` except `format` and `files`.
+    `components` has a network's weights, or the path of its ONNX file, by the component's name. `manifest` holds the
+    fields of `Manifest` except `format` and `files`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
-    for name, state in components.items():
-        path = folder / f"{name}.safetensors"
-        save_file({k: _stored(v, dtype) for k, v in state.items()}, path)
+    for name, component in components.items():
+        if isinstance(component, Path):
+            path = folder / f"{name}.onnx"
+            path.write_bytes(component.read_bytes())
+        else:
+            path = folder / f"{name}.safetensors"
+            save_file({k: _stored(v, dtype) for k, v in component.items()}, path)
         files[path.name] = ComponentFile(sha256=sha256(path), bytes=path.stat().st_size)
     complete = Manifest.model_validate({**manifest, "format": FORMAT, "files": files})
     (folder / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return complete
+
+
+def face_tool_components(folder: Path, manifest: Manifest) -> dict[str, dict[str, Tensor] | Path]:
+    """The face tools of a verified bundle as `save_bundle` takes them.
+
+    Raises:
+        BundleError: the manifest does not list one that its architecture needs, or it cannot be read.
+    """
+    files = {tool: _listed(folder, manifest, manifest.face_tools.file_of(tool)) for tool in FACE_TOOLS}
+    return {tool: path if path.suffix == ".onnx" else _read(path) for tool, path in files.items()}
 
 
 def sha256(path: Path) -> str:
@@ -152,18 +178,28 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _load_component(
-    folder: Path, manifest: Manifest, name: str, module: nn.Module, dtype: torch.dtype = torch.float32
-) -> None:
-    path = folder / f"{name}.safetensors"
-    if path.name not in manifest.files:
-        raise BundleError(f"{folder}: {MANIFEST} lists no {path.name}, which its architecture needs")
+def _listed(folder: Path, manifest: Manifest, name: str) -> Path:
+    """The path of a file, which must be one of those that `verify_bundle` looked at."""
+    if name not in manifest.files:
+        raise BundleError(f"{folder}: {MANIFEST} lists no {name}, which its architecture needs")
+    return folder / name
+
+
+def _onnx_component(folder: Path, manifest: Manifest, name: str) -> Path:
+    return _listed(folder, manifest, f"{name}.onnx")
+
+
+def _read(path: Path) -> dict[str, Tensor]:
     try:
-        state = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from None
+
+
+def _load_component(folder: Path, manifest: Manifest, name: str, module: nn.Module) -> None:
+    path = _listed(folder, manifest, f"{name}.safetensors")
     # copies: the loaded tensors are the mapped file itself, which somebody may replace while we run
-    state = {k: v.to(dtype, copy=True) if v.is_floating_point() else v.clone() for k, v in state.items()}
+    state = {k: v.to(torch.float32, copy=True) if v.is_floating_point() else v.clone() for k, v in _read(path).items()}
     try:
         load_exactly(module, state, str(path))
     except WeightsError as error:

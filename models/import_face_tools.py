@@ -1,33 +1,57 @@
-"""Puts the field's face networks into a bundle in place of its own: ArcFace's iResNet, face-alignment's FAN."""
+"""Puts the field's face networks into a bundle in place of its own: SCRFD, ArcFace, face-alignment's FAN."""
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.bundle import MANIFEST, ComponentFile, Manifest, load_exactly, sha256, verify_bundle
-from models.embedded_face_tools import FaceToolsConfig
+from models.bundle import MANIFEST, SUFFIXES, ComponentFile, Manifest, load_exactly, sha256, verify_bundle
 from models.errors import WeightsError
-from models.face_alignment_tools import fan, fan_config_for
+from models.fan import fan, fan_config_for
 from models.foreign_weights import read_weights
-from models.iresnet import IResNet, iresnet_config_for
+from models.insightface_tools import ArcFaceOnnxConfig, InsightFaceDetector, InsightFaceIdentityEncoder, ScrfdConfig
+from models.iresnet import IResNet, IResNetConfig, iresnet_config_for
+
+
+def import_scrfd(weights: Path, bundle: Path, threshold: float = 0.5) -> None:
+    """Make a detector of insightface's packs (an ONNX file) the detector of a bundle.
+
+    Faces that score `threshold` (0..1) or more are kept.
+
+    Raises:
+        WeightsError: the file is no such detector.
+        BundleError: `bundle` is no sound bundle.
+        HonestFaceError: insightface is not installed.
+    """
+    manifest = verify_bundle(bundle)
+    InsightFaceDetector(weights)
+    tools = dataclasses.replace(manifest.face_tools, detector=ScrfdConfig(threshold))
+    _replace(bundle, manifest.model_copy(update={"face_tools": tools}), "detector", weights, weights)
 
 
 def import_arcface(weights: Path, bundle: Path, matching_angle: float = 73.7) -> None:
-    """Make an iResNet of insightface's arcface_torch the identity network of a bundle.
+    """Make an iResNet of insightface's arcface_torch, or an ONNX file of its packs, the identity network of a bundle.
 
     `matching_angle` (degrees): the default is a cosine of 0.28, a usual bound for ArcFace; calibrate it for others.
 
     Raises:
         WeightsError: the file does not fit, or the bundle's generator was trained on embeddings of another width.
         BundleError: `bundle` is no sound bundle.
+        HonestFaceError: insightface is not installed, which an ONNX file needs.
     """
     manifest = verify_bundle(bundle)
-    state = _plain(read_weights(weights))
-    config = iresnet_config_for(state, str(weights))
+    config: IResNetConfig | ArcFaceOnnxConfig
+    network: nn.Module | Path
+    if weights.suffix == ".onnx":
+        config, network = ArcFaceOnnxConfig(InsightFaceIdentityEncoder(weights).width), weights
+    else:
+        state = _plain(read_weights(weights))
+        config = iresnet_config_for(state, str(weights))
+        network = _filled(IResNet(config), state, weights)
     embedder = manifest.generator.identity_embedder
     encoder = embedder.encoder if embedder else None
     if encoder is not None and encoder.identity_width != config.width:
@@ -35,7 +59,6 @@ def import_arcface(weights: Path, bundle: Path, matching_angle: float = 73.7) ->
             f"{weights} makes embeddings of width {config.width}; the bundle's generator was trained on another "
             f"identity network, of width {encoder.identity_width}"
         )
-    network = _filled(IResNet(config), state, weights)
     tools = dataclasses.replace(manifest.face_tools, identity=config)
     changed = manifest.model_copy(update={"face_tools": tools, "matching_angle": matching_angle})
     _replace(bundle, changed, "identity", network, weights)
@@ -53,7 +76,7 @@ def import_fan(weights: Path, bundle: Path) -> None:
     state = _plain(read_weights(weights))
     config = fan_config_for(state, str(weights))
     network = _filled(fan(config), state, weights)
-    tools: FaceToolsConfig = dataclasses.replace(manifest.face_tools, landmarks=config)
+    tools = dataclasses.replace(manifest.face_tools, landmarks=config)
     _replace(bundle, manifest.model_copy(update={"face_tools": tools}), "landmarks", network, weights)
 
 
@@ -72,20 +95,31 @@ def _filled(network: nn.Module, state: dict[str, Tensor], source: Path) -> nn.Mo
     return network
 
 
-def _replace(folder: Path, manifest: Manifest, name: str, network: nn.Module, source: Path) -> None:
-    """Write one component and the manifest anew, each beside the old file first and then in its place."""
-    path = folder / f"{name}.safetensors"
-    fresh, fresh_manifest = path.with_suffix(".new"), folder / f"{MANIFEST}.new"
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, fresh)
+def _replace(folder: Path, manifest: Manifest, tool: str, network: nn.Module | Path, source: Path) -> None:
+    """Write one component, a network or a copy of an ONNX file, and the manifest anew, each beside the old file first.
+
+    A component of the other kind is deleted last, when the manifest names it no more: a crash in between leaves a sound
+    bundle. Where the name stays, one between the two renames leaves a bundle that `verify_bundle` refuses.
+    """
+    name = manifest.face_tools.file_of(tool)
+    fresh, fresh_manifest = folder / f"{name}.new", folder / f"{MANIFEST}.new"
+    if isinstance(network, Path):
+        shutil.copyfile(network, fresh)
+    else:
+        save_file({key: value.contiguous() for key, value in network.state_dict().items()}, fresh)
     entry = ComponentFile(sha256=sha256(fresh), bytes=fresh.stat().st_size)
-    note = f"{name} network: {source.name} (sha256 {sha256(source)})"
+    note = f"{tool} network: {source.name} (sha256 {sha256(source)})"
+    old = {f"{tool}{suffix}" for suffix in SUFFIXES} - {name}
+    kept = {key: file for key, file in manifest.files.items() if key not in old}
     changed = manifest.model_copy(
         update={
-            "files": {**manifest.files, path.name: entry},
+            "files": {**kept, name: entry},
             "provenance": f"{manifest.provenance}; {note}",
-            "licence": f"{manifest.licence}; {name} network: as the publisher of {source.name} states",
+            "licence": f"{manifest.licence}; {tool} network: as the publisher of {source.name} states",
         }
     )
     fresh_manifest.write_text(changed.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    os.replace(fresh, path)
+    os.replace(fresh, folder / name)
     os.replace(fresh_manifest, folder / MANIFEST)
+    for other in old:
+        (folder / other).unlink(missing_ok=True)

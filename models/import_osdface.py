@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.bundle import TINY_BUNDLE, load_exactly, save_bundle, sha256, verify_bundle
+from models.bundle import TINY_BUNDLE, face_tool_components, load_exactly, save_bundle, sha256, verify_bundle
 from models.diffusers_folder import read_unet, read_vae
 from models.errors import WeightsError
 from models.foreign_weights import read_weights
@@ -17,7 +17,6 @@ from models.visual_representation_embedder import VisualRepresentationEmbedder, 
 #: Prefix of the low-quality branch in `associate_2.ckpt`; the rest of the file served its training.
 VRE_PREFIX = "vqvae_LQ."
 _VRE_PARTS = ("encoder.", "quant_conv.", "quantize.")
-_FACE_TOOLS = ("detector", "landmarks", "identity")
 
 LICENCE = (
     "Stable Diffusion 2.1-base: CreativeML Open RAIL++-M; OSDFace weights: published without a licence; "
@@ -57,8 +56,8 @@ def import_osdface(
             f"{projection} makes prompts of width {embedder.config.prompt_width}, the UNet in {base} takes {width}"
         )
     networks = {"vae": vae, "unet": unet, "vre": embedder}
-    components = {name: dict(network.state_dict()) for name, network in networks.items()}
-    components |= {name: read_weights(face_tools / f"{name}.safetensors") for name in _FACE_TOOLS}
+    weights = {name: dict(network.state_dict()) for name, network in networks.items()}
+    components = {**weights, **face_tool_components(face_tools, tools)}
     sources = ", ".join(f"{path.name} (sha256 {sha256(path)})" for path in (lora, vre, projection))
     manifest = {
         "name": "osdface",

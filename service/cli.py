@@ -23,6 +23,7 @@ bundle = typer.Typer(name="bundle", help="Verify, show and import bundles.", no_
 bundle.command()(bundle_command.verify)
 bundle.command()(bundle_command.show)
 bundle.command()(import_command.import_osdface)
+bundle.command()(import_command.import_scrfd)
 bundle.command()(import_command.import_arcface)
 bundle.command()(import_command.import_fan)
 app.add_typer(bundle)

@@ -1,4 +1,4 @@
-"""`honestface bundle import-osdface|import-arcface|import-fan`: weights that others published, made into a bundle."""
+"""`honestface bundle import-osdface|import-scrfd|import-arcface|import-fan`: others' weights, made into a bundle."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,14 +42,28 @@ def import_osdface(
     print(f"wrote {out}")
 
 
+def import_scrfd(
+    weights: Annotated[Path, typer.Option(help="The published detector (det_10g.onnx, say).")],
+    bundle: Target,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Score from which on a face is one.")] = 0.5,
+) -> None:
+    """Make an SCRFD (of insightface's packs) the face detector of a bundle."""
+    from models.import_face_tools import import_scrfd
+
+    import_scrfd(weights, bundle, threshold)
+    print(f"{bundle}: detector is now {weights.name}")
+
+
 def import_arcface(
-    weights: Weights,
+    weights: Annotated[
+        Path, typer.Option(help="arcface_torch's weights (.pt, .pth), or an .onnx file of insightface's packs.")
+    ],
     bundle: Target,
     matching_angle: Annotated[
         float, typer.Option(min=0, max=180, help="Identity angle in degrees above which two faces are two people.")
     ] = 73.7,
 ) -> None:
-    """Make an ArcFace iResNet (insightface's arcface_torch) the identity network of a bundle."""
+    """Make an ArcFace (of insightface's arcface_torch or its packs) the identity network of a bundle."""
     from models.import_face_tools import import_arcface
 
     import_arcface(weights, bundle, matching_angle)

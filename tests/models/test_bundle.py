@@ -1,21 +1,34 @@
 import json
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.bundle import Bundle, load_bundle, load_exactly, read_manifest, save_bundle, sha256, verify_bundle
-from models.embedded_face_tools import build_face_tools
-from models.errors import BundleError, WeightsError
+from models.bundle import (
+    Bundle,
+    face_tool_components,
+    load_bundle,
+    load_exactly,
+    read_manifest,
+    save_bundle,
+    sha256,
+    verify_bundle,
+)
+from models.errors import BundleError, HonestFaceError, WeightsError
+from models.face_tools import build_face_tools
+from models.insightface_tools import ArcFaceOnnxConfig, ScrfdConfig
 from models.references import References
-from tests.models.test_embedded_face_tools import SMALL as SMALL_TOOLS
+from tests.models.small_onnx import save_arcface, save_scrfd
+from tests.models.test_face_tools import SMALL as SMALL_TOOLS
 from tests.small_generator import SMALL, SMALL_SD21, faces, identities, landmarks, references, small_generator
 
 DESCRIPTION: dict[str, Any] = {
@@ -105,7 +118,7 @@ def test_a_loaded_bundle_does_not_depend_on_its_files(folder: Path) -> None:
     assert torch.equal(bundle.generator.unet.conv_out.weight, before)
 
 
-def test_half_precision_on_disk_and_any_precision_in_memory(tmp_path: Path) -> None:
+def test_half_precision_on_disk_and_single_in_memory(tmp_path: Path) -> None:
     save_bundle(tmp_path, DESCRIPTION, components())
     stored = load_file(tmp_path / "unet.safetensors")
     assert {value.dtype for value in stored.values()} == {torch.float16}
@@ -114,9 +127,6 @@ def test_half_precision_on_disk_and_any_precision_in_memory(tmp_path: Path) -> N
     loaded = load_bundle(tmp_path).generator.state_dict()
     for key, value in small_generator().state_dict().items():
         assert torch.equal(loaded[key], value.half().float()), key
-    half = load_bundle(tmp_path, dtype=torch.bfloat16)
-    assert {parameter.dtype for parameter in half.generator.parameters()} == {torch.bfloat16}
-    assert {p.dtype for p in half.analyzer.identity_encoder.network.parameters()} == {torch.float32}
 
 
 def test_a_generator_without_references_or_with_a_kl_autoencoder(tmp_path: Path) -> None:
@@ -158,7 +168,10 @@ def test_another_format(folder: Path, content: str) -> None:
         (lambda values: values.pop("licence"), "licence"),
         (lambda values: values["generator"].update(surprise=1), "generator.surprise"),
         (lambda values: values["generator"]["vre"].pop("channels"), "generator.vre.channels"),
-        (lambda values: values["face_tools"]["detector"].update(surprise=1), "face_tools.detector.surprise"),
+        (
+            lambda values: values["face_tools"]["detector"].update(surprise=1),
+            "face_tools.detector.FaceDetectorConfig.surprise",
+        ),
         (lambda values: values["files"]["unet.safetensors"].pop("sha256"), "unet.safetensors.sha256"),
         (lambda values: values.update(matching_angle="steep"), "matching_angle"),
     ],
@@ -195,12 +208,24 @@ def test_a_single_altered_byte(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.safetensors", "/tmp/outside.safetensors", "sub/inside.safetensors", "unet.pt", "..", ""]
+    "name",
+    [
+        "../outside.safetensors",
+        "/tmp/outside.safetensors",
+        "sub/inside.safetensors",
+        "../x.onnx",
+        "sub/x.onnx",
+        "unet.pt",
+        "x.onnx.pt",
+        ".onnx",
+        "..",
+        "",
+    ],
 )
 def test_names_that_lead_out_of_the_folder(folder: Path, name: str) -> None:
     (folder.parent / "outside.safetensors").write_bytes(b"x")
     edit(folder, lambda values: values["files"].update({name: {"sha256": "0", "bytes": 1}}))
-    with pytest.raises(BundleError, match="not the name of a safetensors file inside"):
+    with pytest.raises(BundleError, match=r"not the name of a \.safetensors or \.onnx file inside"):
         load_bundle(folder)
 
 
@@ -208,6 +233,65 @@ def test_a_component_that_is_not_listed(folder: Path) -> None:
     edit(folder, lambda values: values["files"].pop("reference_adapter.safetensors"))
     with pytest.raises(BundleError, match=r"lists no reference_adapter\.safetensors"):
         load_bundle(folder)
+
+
+@pytest.fixture
+def with_onnx(tmp_path: Path) -> Path:
+    """A bundle whose detector and identity network are ONNX files."""
+    save_scrfd(tmp_path / "det.onnx")
+    save_arcface(tmp_path / "rec.onnx")
+    tools = replace(SMALL_TOOLS, detector=ScrfdConfig(0.6), identity=ArcFaceOnnxConfig(8))
+    parts = components() | {"detector": tmp_path / "det.onnx", "identity": tmp_path / "rec.onnx"}
+    save_bundle(tmp_path / "onnx", DESCRIPTION | {"face_tools": tools}, parts, torch.float32)
+    return tmp_path / "onnx"
+
+
+def test_onnx_files_as_face_tools(with_onnx: Path) -> None:
+    manifest = verify_bundle(with_onnx)
+    assert (with_onnx / "detector.onnx").read_bytes() == (with_onnx.parent / "det.onnx").read_bytes()
+    assert sorted(manifest.files) == sorted(path.name for path in with_onnx.iterdir() if path.name != "bundle.json")
+    assert isinstance(manifest.face_tools.detector, ScrfdConfig)
+    bundle = load_bundle(with_onnx)
+    (with_onnx / "detector.onnx").unlink()
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:32, :32, 0] = 210
+    assert len(bundle.analyzer.detector.detect(picture)) == 1
+    picture[:32, :32, 0] = 200  # scores 0.57
+    assert bundle.analyzer.detector.detect(picture) == []
+    assert bundle.analyzer.identity_encoder.embed(torch.zeros(2, 3, 512, 512)).shape == (2, 8)
+    assert restore(bundle).isfinite().all()
+
+
+def test_a_damaged_onnx_file(with_onnx: Path) -> None:
+    path = with_onnx / "identity.onnx"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BundleError, match=r"identity\.onnx was altered"):
+        load_bundle(with_onnx)
+    for damaged in (content[: len(content) // 2], b"", (with_onnx / "detector.onnx").read_bytes()):
+        path.write_bytes(damaged)
+        forge(with_onnx, "identity.onnx")
+        with pytest.raises(BundleError, match=r"identity\.onnx: (not an ONNX network|made for)") as caught:
+            load_bundle(with_onnx)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_onnx_file_that_is_not_listed_or_of_another_width(with_onnx: Path) -> None:
+    edit(with_onnx, lambda values: values["face_tools"]["identity"].update(width=9))
+    with pytest.raises(BundleError, match="makes embeddings of width 8, not 9"):
+        load_bundle(with_onnx)
+    edit(with_onnx, lambda values: values["files"].pop("detector.onnx"))
+    with pytest.raises(BundleError, match=r"lists no detector\.onnx"):
+        load_bundle(with_onnx)
+    with pytest.raises(BundleError, match=r"lists no detector\.onnx"):
+        face_tool_components(with_onnx, read_manifest(with_onnx))
+
+
+def test_without_insightface_an_onnx_tool_is_one_line(with_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "insightface.model_zoo", None)
+    with pytest.raises(HonestFaceError, match=r"pip install honestface\[facetools\]") as caught:
+        load_bundle(with_onnx)
+    assert "\n" not in str(caught.value)
 
 
 class Trap:

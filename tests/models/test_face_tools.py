@@ -1,3 +1,6 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,12 +9,14 @@ from torch import nn
 
 from models.aligned_face import align, find_faces
 from models.bundle import load_bundle
-from models.embedded_face_tools import FaceToolsConfig, build_face_tools
-from models.errors import NoFaceError
+from models.errors import NoFaceError, WeightsError
 from models.face_detector import FaceDetectorConfig
+from models.face_tools import FACE_TOOLS, FaceToolsConfig, build_face_tools
 from models.identity_network import IdentityNetworkConfig
+from models.insightface_tools import ArcFaceOnnxConfig, InsightFaceDetector, InsightFaceIdentityEncoder, ScrfdConfig
 from models.iresnet import IResNetConfig
 from models.landmark_network import LandmarkNetworkConfig
+from tests.models.small_onnx import save_arcface, save_scrfd
 
 SMALL = FaceToolsConfig(
     detector=FaceDetectorConfig(widths=(8, 8, 8, 8), neck=8),
@@ -46,6 +51,27 @@ def test_an_imported_arcface_takes_the_place_of_the_embedded_network() -> None:
     analyzer = build_face_tools(config, 70.0, lambda name, network: None)
     assert analyzer.identity_encoder.name == "iResNet-10, 16-d"
     assert analyzer.identity_encoder.width == 16
+
+
+def test_onnx_files_take_the_place_of_embedded_networks(tmp_path: Path) -> None:
+    save_scrfd(tmp_path / "detector.onnx")
+    save_arcface(tmp_path / "identity.onnx")
+    config = replace(SMALL, detector=ScrfdConfig(), identity=ArcFaceOnnxConfig(8))
+    assert [config.file_of(tool) for tool in FACE_TOOLS] == ["detector.onnx", "landmarks.safetensors", "identity.onnx"]
+    filled: dict[str, nn.Module] = {}
+    analyzer = build_face_tools(config, 70.0, filled.__setitem__, lambda name: tmp_path / f"{name}.onnx")
+    assert list(filled) == ["landmarks"]
+    assert isinstance(analyzer.detector, InsightFaceDetector)
+    assert isinstance(analyzer.identity_encoder, InsightFaceIdentityEncoder)
+    with pytest.raises(WeightsError, match=r"identity\.onnx: makes embeddings of width 8, not 9"):
+        build_face_tools(
+            replace(SMALL, identity=ArcFaceOnnxConfig(9)),
+            70.0,
+            lambda name, network: None,
+            lambda name: tmp_path / f"{name}.onnx",
+        )
+    with pytest.raises(WeightsError, match=r"detector\.onnx is needed"):
+        build_face_tools(config, 70.0, lambda name, network: None)
 
 
 def test_objects_that_the_shipped_detector_takes_for_faces_are_left_out() -> None:

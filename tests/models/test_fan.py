@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.errors import HonestFaceError, WeightsError
-from models.face_alignment_tools import FanConfig, FanLandmarkDetector, fan, fan_config_for, peak_positions
 from models.face_analyzer import LandmarkDetector
+from models.fan import FanConfig, FanLandmarkDetector, fan, fan_config_for, peak_positions
 
 
 def gaussians(points: Tensor, size: int = 64, sigma: float = 1.0) -> Tensor:

@@ -1,7 +1,8 @@
 """Small files with the key names and shape relations of the released ones, imported and held against their makers."""
 
 import json
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.bundle import load_bundle, read_manifest, save_bundle
-from models.embedded_face_tools import FaceToolsConfig
 from models.errors import WeightsError
 from models.face_detector import FaceDetectorConfig, FaceDetectorNetwork
+from models.face_tools import FACE_TOOLS, FaceToolsConfig
 from models.honestface import HonestFaceConfig
 from models.identity_network import IdentityNetwork, IdentityNetworkConfig
+from models.import_face_tools import import_arcface, import_scrfd
 from models.import_osdface import import_osdface, vre_config_for
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
 from models.lora import adapter_state, add_adapters
 from models.one_step_diffusion import OneStepDiffusion, OneStepDiffusionConfig
 from models.profiles import TINY
 from models.visual_representation_embedder import VisualRepresentationEmbedder, VREConfig
+from tests.models.small_onnx import save_arcface, save_scrfd
 
 SIDE = 32
 PROMPT = 24
@@ -174,9 +177,21 @@ def test_the_bundle_says_where_it_comes_from(release: Release, tmp_path: Path) -
     assert manifest.generator.vre == VRE and manifest.generator.identity_embedder is None
     assert (manifest.profile, manifest.matching_angle, manifest.face_tools) == ("sd21", 61.0, TOOLS)
     assert "associate_2.ckpt (sha256 " in manifest.provenance and "tools 7" in manifest.provenance
-    assert set(manifest.files) == {
-        f"{n}.safetensors" for n in ("vae", "unet", "vre", "detector", "landmarks", "identity")
-    }
+    assert set(manifest.files) == {f"{n}.safetensors" for n in ("vae", "unet", "vre", *FACE_TOOLS)}
+
+
+def test_onnx_files_among_the_face_tools_are_copied(release: Release, tmp_path: Path) -> None:
+    tools = shutil.copytree(release.face_tools, tmp_path / "tools")
+    save_scrfd(tmp_path / "det.onnx")
+    save_arcface(tmp_path / "rec.onnx", 128)
+    import_scrfd(tmp_path / "det.onnx", tools)
+    import_arcface(tmp_path / "rec.onnx", tools)
+    bundle = load_bundle(replace(release, face_tools=tools).convert(tmp_path / "osdface"))
+    expected = read_manifest(tools)
+    assert bundle.manifest.face_tools == expected.face_tools
+    for name in ("detector.onnx", "identity.onnx"):
+        assert bundle.manifest.files[name] == expected.files[name]
+    assert bundle.analyzer.identity_encoder.name == "ArcFace (ONNX), 128-d"
 
 
 def copy_with(path: Path, folder: Path, change: dict[str, Tensor | None]) -> Path:

@@ -1,7 +1,6 @@
-"""The adapters with small ONNX files made here: an SCRFD that finds red squares, an ArcFace of one matrix."""
+"""The adapters with small ONNX files made here (`tests.models.small_onnx`)."""
 
 import builtins
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,79 +8,28 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from models.errors import HonestFaceError, WeightsError
 from models.face_analyzer import FaceDetector, IdentityEncoder
 from models.geometry import arcface_crop
 from models.insightface_tools import InsightFaceDetector, InsightFaceIdentityEncoder
-
-SIDE = 64
-
-
-def save(
-    path: Path, nodes: list[Any], shape: Sequence[int], outputs: dict[str, Sequence[int]], **constants: Any
-) -> Path:
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
-    return path
+from tests.models.small_onnx import save, save_arcface, save_scrfd
 
 
 @pytest.fixture(scope="module")
 def scrfd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two anchors a cell at strides 8, 16, 32; the cells of 32 px score by their redness, with boxes of 32 px around
-    the cell's corner; the others score nothing."""
-    mean_red = np.zeros((1, 3, 32, 32), np.float32)
-    mean_red[0, 0] = 1 / 32**2
-    nodes = [
-        helper.make_node("Conv", ["input", "mean_red"], ["red"], strides=[32, 32]),
-        helper.make_node("Reshape", ["red", "column"], ["cells"]),
-        helper.make_node("Concat", ["cells", "nothing"], ["pairs"], axis=1),
-        helper.make_node("Reshape", ["pairs", "column"], ["score32"]),
-        *(
-            helper.make_node("Identity", [f"c_{name}"], [name])
-            for name in ("score8", "score16", "box8", "box16", "box32")
-        ),
-    ]
-    anchors = {stride: 2 * (SIDE // stride) ** 2 for stride in (8, 16, 32)}
-    outputs = {f"score{s}": (n, 1) for s, n in anchors.items()} | {f"box{s}": (n, 4) for s, n in anchors.items()}
-    constants = {f"c_score{s}": np.zeros((anchors[s], 1), np.float32) for s in (8, 16)}
-    constants |= {f"c_box{s}": np.full((anchors[s], 4), 0.5, np.float32) for s in anchors}
-    return save(
-        tmp_path_factory.mktemp("onnx") / "det.onnx",
-        nodes,
-        (1, 3, SIDE, SIDE),
-        outputs,
-        mean_red=mean_red,
-        column=np.array([-1, 1], np.int64),
-        nothing=np.zeros((4, 1), np.float32),
-        **constants,
-    )
+    return save_scrfd(tmp_path_factory.mktemp("onnx") / "det.onnx")
 
 
 @pytest.fixture(scope="module")
 def arcface(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tensor]:
-    matrix = np.random.default_rng(0).normal(size=(3 * 112 * 112, 8)).astype(np.float32)
-    nodes = [
-        helper.make_node("Flatten", ["input"], ["flat"], name="flat"),
-        helper.make_node("MatMul", ["flat", "matrix"], ["embedding"], name="embed"),
-    ]
     path = tmp_path_factory.mktemp("onnx") / "rec.onnx"
-    save(path, nodes, (1, 3, 112, 112), {"embedding": (1, 8)}, matrix=matrix)
-    return path, torch.from_numpy(matrix)
+    return path, save_arcface(path)
 
 
 def test_detector_finds_red_faces_most_confident_first(scrfd: Path) -> None:
     detector: FaceDetector = InsightFaceDetector(scrfd)
-    assert detector.name == "insightface det"
     picture = np.zeros((128, 128, 3), np.uint8)  # twice the network's side: boxes come back in the picture's pixels
     picture[64:, :64, 0] = 240
     picture[64:, 64:, 0] = 255
@@ -100,10 +48,23 @@ def test_detector_keeps_what_passes_its_threshold(scrfd: Path) -> None:
     assert InsightFaceDetector(scrfd, threshold=0.6).detect(picture) == []
 
 
+def test_a_network_of_any_size_finds_the_same_and_needs_its_file_no_more(tmp_path: Path) -> None:
+    detector = InsightFaceDetector(save_scrfd(tmp_path / "det.onnx", 640, dynamic=True))
+    (tmp_path / "det.onnx").unlink()
+    picture = np.zeros((640, 640, 3), np.uint8)
+    picture[320:352, 96:128, 0] = 255
+    assert [face.box for face in detector.detect(picture)] == [(80.0, 304.0, 112.0, 336.0)]
+
+
+@pytest.mark.parametrize("shape", [(1, 65, 3), (2000, 2, 3), (1, 1, 3), (1, 64, 3)])
+def test_nothing_is_found_in_strips_and_points(scrfd: Path, shape: tuple[int, int, int]) -> None:
+    assert InsightFaceDetector(scrfd).detect(np.zeros(shape, np.uint8)) == []
+
+
 def test_identity_encoder_embeds_rgb_crops(arcface: tuple[Path, torch.Tensor]) -> None:
     path, matrix = arcface
     encoder: IdentityEncoder = InsightFaceIdentityEncoder(path)
-    assert (encoder.name, encoder.width) == ("insightface rec", 8)
+    assert (encoder.name, encoder.width) == ("ArcFace (ONNX), 8-d", 8)
     faces = torch.rand(3, 3, 512, 512) * 2 - 1
     expected = torch.nn.functional.normalize(arcface_crop(faces).flatten(1) @ matrix, dim=1)
     assert torch.allclose(encoder.embed(faces), expected, atol=1e-4)
@@ -120,6 +81,10 @@ def test_only_local_files_of_the_right_kind(scrfd: Path, arcface: tuple[Path, to
     broken.write_bytes(scrfd.read_bytes()[:500])
     with pytest.raises(WeightsError, match=r"broken\.onnx"):
         InsightFaceDetector(broken)
+    broken.write_bytes(b"no network")
+    with pytest.raises(WeightsError, match=r"broken\.onnx: not an ONNX network") as caught:
+        InsightFaceIdentityEncoder(broken)
+    assert "\n" not in str(caught.value)
     other = tmp_path / "weights.pth"
     other.write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"\.onnx files"):
@@ -137,3 +102,24 @@ def test_missing_library_names_the_extra(scrfd: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(HonestFaceError, match=r"pip install honestface\[facetools\]"):
         InsightFaceDetector(scrfd)
+
+
+def test_weights_in_another_file_are_refused(arcface: tuple[Path, torch.Tensor], tmp_path: Path) -> None:
+    split = tmp_path / "split.onnx"
+    onnx.save(onnx.load(str(arcface[0])), str(split), save_as_external_data=True, location="weights.bin")
+    assert (tmp_path / "weights.bin").exists()
+    with pytest.raises(WeightsError, match=r"split\.onnx: keeps its weights in other files"):
+        InsightFaceIdentityEncoder(split)
+
+
+def test_a_network_that_opens_but_does_not_run(tmp_path: Path) -> None:
+    """It reads as a recogniser; what it multiplies does not fit a crop."""
+    nodes = [
+        helper.make_node("Reshape", ["input", "fives"], ["row"], name="row"),
+        helper.make_node("Flatten", ["row"], ["embedding"], name="flat"),
+    ]
+    path = tmp_path / "rec.onnx"
+    save(path, nodes, ("batch", 3, 112, 112), {"embedding": ("batch", 8)}, fives=np.array([-1, 5], np.int64))
+    with pytest.raises(WeightsError, match=r"rec\.onnx: not an ONNX network that can be run") as caught:
+        InsightFaceIdentityEncoder(path)
+    assert "\n" not in str(caught.value)

@@ -7,7 +7,7 @@ import torch
 
 import honestface
 from models.bundle import save_bundle
-from models.embedded_face_tools import FaceToolsConfig
+from models.face_tools import FaceToolsConfig
 from models.profiles import TINY
 
 
