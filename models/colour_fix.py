@@ -1,14 +1,11 @@
 """Giving a restored picture the colours of its input: by wavelet bands or by mean and standard deviation."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.choices import ColourFix
 from models.monochrome import keep_monochrome
-
-ColourFix = Literal["none", "wavelet", "adain"]
 
 #: Blurs of the wavelet fix. StableSR's usual 5 give back the blotches that a badly degraded input has instead of skin:
 #: they are as large as its enlarged pixels (docs/adr/008).

@@ -10,7 +10,7 @@ that owns the device. Face tools are given CPU tensors; only the generator uses 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from models.aligned_face import (
     to_pixels,
     whole_picture,
 )
-from models.colour_fix import ColourFix
+from models.choices import LARGEST_UPSCALE, ColourFix, Diagnostics, Faces
 from models.errors import NoFaceError, ReferencesError
 from models.face_analyzer import Detection, FaceAnalyzer
 from models.geometry import Pixels, compose, enlargement, invert_affine, warp
@@ -33,10 +33,6 @@ from models.honesty_report import HonestyReport, honesty_report
 from models.paste_back import PastedFace, paste_back
 from models.picture import Picture
 from models.references import Reference, References
-
-Faces = Literal["largest", "all", "aligned"]
-Diagnostics = Literal["none", "summary", "full"]
-LARGEST_UPSCALE = 4
 
 
 class Generated(Protocol):

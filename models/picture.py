@@ -4,7 +4,6 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from PIL import (
@@ -22,12 +21,12 @@ from PIL import (
 )
 
 from models.avif_frame import frame_sizes
+from models.choices import PictureFormat
 from models.errors import PictureError
 from models.geometry import Pixels, bands, enlargement, warp
 
-OutputFormat = Literal["png", "jpeg", "webp"]
 #: Pixels a side that a format can hold.
-LONGEST_SIDE: dict[OutputFormat, int] = {"png": 2**31 - 1, "jpeg": 65_535, "webp": 16_383}
+LONGEST_SIDE: dict[PictureFormat, int] = {"png": 2**31 - 1, "jpeg": 65_535, "webp": 16_383}
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def check_enlarged(width: int, height: int, factor: int, limits: PictureLimits |
         )
 
 
-def check_side(format: OutputFormat, side: int) -> None:
+def check_side(format: PictureFormat, side: int) -> None:
     """Raises PictureTooLargeError where a format cannot hold a picture of so many pixels a side."""
     longest = LONGEST_SIDE[format]
     if side > longest:
@@ -244,7 +243,7 @@ def _number(image: Image.Image, tag: int, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-def encode(pixels: Pixels, alpha: Pixels | None, format: OutputFormat, quality: int = 95) -> bytes:
+def encode(pixels: Pixels, alpha: Pixels | None, format: PictureFormat, quality: int = 95) -> bytes:
     """Writes sRGB pixels `[H, W, 3]` with alpha `[H, W]`; JPEG has none, so there the picture is laid on white.
 
     `quality` 1..100 is for jpeg and webp; png is lossless at compression level 1 (three times as fast as 6).

@@ -2,20 +2,17 @@
 
 import os
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from models import openvino_generator
+from models.choices import Library, Precision
 from models.cuda_generator import CudaGenerator, fits
 from models.errors import HonestFaceError
 from models.face_restorer import FaceGenerator, PixelGenerator
 from models.honestface import HonestFace
 from models.openvino_generator import OpenVINOGenerator
 from models.precision import cpu_multiplies_bfloat16, lower_precision
-
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Library = Literal["auto", "torch", "openvino"]
 
 
 @dataclass(frozen=True, eq=False)

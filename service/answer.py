@@ -5,10 +5,11 @@ import json
 import secrets
 from dataclasses import dataclass
 
-from models.face_restorer import Diagnostics, Restoration, RestoredFace
+from models.choices import Diagnostics, PictureFormat
+from models.face_restorer import Restoration, RestoredFace
 from models.geometry import invert_affine, transform_points
 from service.engine import ModelInfo
-from service.options import MEDIA_TYPES, Body, PictureFormat
+from service.options import MEDIA_TYPES, Body
 
 
 @dataclass(frozen=True, eq=False)

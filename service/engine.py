@@ -10,13 +10,14 @@ import torch
 
 from models.aligned_face import to_network
 from models.bundle import load_bundle
+from models.choices import Library, Precision
 from models.errors import HonestFaceError
 from models.face_restorer import FaceJob, FaceRestorer, Options
 from models.geometry import ALIGNED_SIZE, Pixels
 from models.openvino_generator import OpenVINOGenerator
 from models.picture import Picture
 from models.references import Reference
-from models.runtime import Library, Precision, make_runtime, usable_cores
+from models.runtime import make_runtime, usable_cores
 from service.batcher import DeviceLost
 from service.settings import Settings
 

@@ -70,7 +70,11 @@ def problem_responses(*kinds: Kind) -> Responses:
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
 _HOW_MANY = "GET /health tells how many are taken."
 _REPORT = {
-    "affine_landmark_distance_eyes": {"value": 3.1, "unit": "px^2 at 512 px", "by": "embedded landmark network, 68 points"},
+    "affine_landmark_distance_eyes": {
+        "value": 3.1,
+        "unit": "px^2 at 512 px",
+        "by": "embedded landmark network, 68 points",
+    },
     "identity_angle": {"value": 21.4, "unit": "degrees", "by": "embedded identity network, 128-d"},
 }
 _DOCUMENT = {

@@ -5,11 +5,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from models.choices import LARGEST_UPSCALE, ColourFix, Diagnostics, Faces, PictureFormat
 from models.picture import LONGEST_SIDE
 from service.form import Form
 from service.problems import INVALID_OPTION, NOT_ACCEPTABLE, Problem
 
-PictureFormat = Literal["png", "jpeg", "webp"]
 MEDIA_TYPES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 Body = Literal["image", "json", "mixed"]
 #: What a reference set may be called, from first to last letter; in a path `.` and `..` are no names.
@@ -24,13 +24,13 @@ class RestoreOptions(BaseModel):
     reference_set: str | None = Field(
         None, description="Id of a reference set, instead of `references`.", json_schema_extra={"pattern": SET_ID}
     )
-    faces: Literal["largest", "all", "aligned"] = Field(
-        "largest", description="Which faces: the largest, all, or the picture is one aligned face."
-    )
+    faces: Faces = Field("largest", description="Which faces: the largest, all, or the picture is one aligned face.")
     strength: float = Field(1.0, ge=0, le=1, description="From the input's latent (0) to the restored one (1).")
-    color_fix: Literal["none", "wavelet", "adain"] = Field("wavelet", description="How the input's colours are kept.")
-    upscale: int = Field(1, ge=1, le=4, description="So many times as large is the picture that comes back.")
-    diagnostics: Literal["none", "summary", "full"] | None = Field(
+    color_fix: ColourFix = Field("wavelet", description="How the input's colours are kept.")
+    upscale: int = Field(
+        1, ge=1, le=LARGEST_UPSCALE, description="So many times as large is the picture that comes back."
+    )
+    diagnostics: Diagnostics | None = Field(
         None, description="The honesty report; unset: `summary` where the answer can hold it."
     )
     seed: int | None = Field(None, ge=0, lt=2**63, description="Sample with this seed; unset: the posterior's mode.")

@@ -2,9 +2,11 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from models.choices import LARGEST_UPSCALE, ColourFix, Faces, Precision
 
 if TYPE_CHECKING:
     from models.face_restorer import FaceRestorer
@@ -32,29 +34,25 @@ def restore(
         Path | None, typer.Option(help="Write before and after side by side; a folder for a folder.")
     ] = None,
     faces: Annotated[
-        Literal["largest", "all", "aligned"],
+        Faces,
         typer.Option(help="Restore the largest face, all, or take the picture as one aligned face."),
     ] = "largest",
     strength: Annotated[float, typer.Option(min=0, max=1, help="From the input (0) to the restored face (1).")] = 1.0,
-    color_fix: Annotated[
-        Literal["none", "wavelet", "adain"], typer.Option(help="How the input's colours are kept.")
-    ] = "wavelet",
+    color_fix: Annotated[ColourFix, typer.Option(help="How the input's colours are kept.")] = "wavelet",
     upscale: Annotated[
-        int, typer.Option(min=1, max=4, help="So many times as large is the picture that is written.")
+        int, typer.Option(min=1, max=LARGEST_UPSCALE, help="So many times as large is the picture that is written.")
     ] = 1,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Sample with this seed.", show_default="the most likely result")
     ] = None,
     device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1.")] = "auto",
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
+        Precision,
         typer.Option(
             help="Precision of the generator; auto: bfloat16 where the device has it and the bundle is made for it."
         ),
     ] = "auto",
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle folder.", show_default="the embedded tiny bundle")
-    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder.", show_default="the embedded tiny bundle")] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="For a folder or list: add a line of JSON for each picture to this file.")
     ] = None,
@@ -111,9 +109,7 @@ def restore(
     typer.echo(f"{output}: {restored} restored in {done.seconds:.1f} s")
 
 
-def load_restorer(
-    bundle: Path | None, device: str, precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-) -> "FaceRestorer":
+def load_restorer(bundle: Path | None, device: str, precision: Precision = "auto") -> "FaceRestorer":
     """The restorer of a bundle, the embedded one if none is named, on a device ("auto": a GPU if there is one).
 
     PyTorch runs it: converting for OpenVINO takes seconds, which only a process that stays earns back.

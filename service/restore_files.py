@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
+from models.choices import PictureFormat
 from models.errors import HonestFaceError, PictureError
 from models.face_restorer import FaceRestorer, Options, Restoration
-from models.picture import OutputFormat, Picture, PictureLimits, check_enlarged, check_side, decode, encode
+from models.picture import Picture, PictureLimits, check_enlarged, check_side, decode, encode
 from models.references import Reference
 
 READ_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"})
 #: Scans from an archive are large files; the limit on pixels stays.
 LIMITS = PictureLimits(bytes=2**30)
-WRITTEN: dict[str, OutputFormat] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+WRITTEN: dict[str, PictureFormat] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 @dataclass(frozen=True)

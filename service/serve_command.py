@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from models.choices import Precision
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -24,7 +26,7 @@ def serve(
         typer.Option(help="Device: cpu, cuda, cuda:1.", show_default="HONESTFACE_DEVICE or cpu"),
     ] = None,
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"] | None,
+        Precision | None,
         typer.Option(
             help="Precision of the generator; auto: bfloat16 where the device has it and the bundle is made for it.",
             show_default="HONESTFACE_PRECISION or auto",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.choices import Library, Precision
 from models.errors import HonestFaceError
 
 MEGABYTE = 1_000_000
@@ -27,12 +28,12 @@ class Settings(BaseSettings):
     bundle: Path | None = Field(None, description="Bundle folder; unset: the embedded `tiny` bundle.")
     device: str = Field("cpu", description="Device of the generator: `cpu`, `cuda`, `cuda:1`.")
 
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    precision: Precision = Field(
         "auto",
         description="`float32`, `bfloat16`, on a GPU `float16`; `auto`: bfloat16 where the CPU has it, and on a GPU "
         "for `sd21` bundles (the tiny one runs in float32 there).",
     )
-    library: Literal["auto", "torch", "openvino"] = Field(
+    library: Library = Field(
         "auto",
         description="What runs the generator on a CPU: `torch` or `openvino`; `auto`: OpenVINO where it is installed.",
     )
@@ -63,7 +64,9 @@ class Settings(BaseSettings):
         60.0, gt=0, description="A request's deadline, and the longest that X-Request-Timeout may ask."
     )
 
-    upload_idle_s: float = Field(10.0, gt=0, description="An upload that brings less than 4 KiB in so long is given up.")
+    upload_idle_s: float = Field(
+        10.0, gt=0, description="An upload that brings less than 4 KiB in so long is given up."
+    )
 
     cache_bytes: int = Field(256 * MEGABYTE, ge=0, description="Analysed references kept by content (LRU).")
     cache_ttl_s: float = Field(900.0, gt=0, description="How long an analysed reference is kept after its last use.")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from models.choices import ColourFix
+
 app = typer.Typer(no_args_is_help=True)
 
 HELD_OUT_PEOPLE = "Of a folder per person: the first so many are val, as in training; every tenth by default."
@@ -73,14 +75,11 @@ def evaluate(
     pyiqa: Annotated[
         bool, typer.Option("--pyiqa", help="CLIP-IQA, MANIQA, MUSIQ, FID and MS-SWD; downloads their weights.")
     ] = False,
-    color_fix: Annotated[str, typer.Option(help="none, wavelet or adain.")] = "wavelet",
+    color_fix: Annotated[ColourFix, typer.Option(help="How the input's colours are kept.")] = "wavelet",
     device: Annotated[str, typer.Option(help="Where the generator runs: cpu, cuda, cuda:1, ...")] = "cpu",
 ) -> None:
     """Measure a bundle on held-out faces: input, Lanczos, blind, with references, with a wrong person's references."""
-    from typing import cast, get_args
-
     from models.bundle import load_bundle
-    from models.colour_fix import ColourFix
     from models.errors import HonestFaceError
     from training.degradation import PRESETS
     from training.evaluation import evaluate as measure
@@ -90,12 +89,10 @@ def evaluate(
 
     if preset not in PRESETS:
         raise HonestFaceError(f"--preset is one of {', '.join(PRESETS)}, not {preset}")
-    if color_fix not in get_args(ColourFix):
-        raise HonestFaceError(f"--color-fix is one of {', '.join(get_args(ColourFix))}, not {color_fix}")
     files = MetricFiles(vgg16, lpips, dists, pyiqa)
     loaded = load_bundle(bundle, device)
     faces = load_faces(data, split, held_out_people)
-    found = measure(loaded, faces, preset, count, files, cast(ColourFix, color_fix), device, references)
+    found = measure(loaded, faces, preset, count, files, color_fix, device, references)
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{preset}.md").write_text(found.markdown() + "\n")
     (out / f"{preset}.csv").write_text(found.csv())

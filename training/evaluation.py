@@ -11,7 +11,7 @@ from PIL import Image
 
 from models.aligned_face import to_network, whole_picture
 from models.bundle import Bundle
-from models.colour_fix import ColourFix
+from models.choices import ColourFix
 from models.errors import PictureError
 from models.face_restorer import FaceJob, FaceRestorer, Options, Prepared
 from models.geometry import Pixels
