@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from models.aligned_face import to_network
 from models.bundle import load_bundle
@@ -27,17 +29,14 @@ _CPU_OUT_OF_MEMORY = "can't allocate memory"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is served."""
+    """A loaded bundle; `digests` are the SHA-256 of its files."""
 
-    bundle: str
-    version: str
-    profile: str
-    device: str
-    precision: str
+    bundle: Annotated[str, Field(examples=["honestface-tiny"])]
+    version: Annotated[str, Field(examples=["0.13.0"])]
+    profile: Annotated[str, Field(examples=["tiny"])]
+    device: Annotated[str, Field(examples=["cpu"])]
+    precision: Annotated[str, Field(examples=["float32"])]
     digests: dict[str, str]
-
-    def document(self) -> dict[str, object]:
-        return asdict(self)
 
 
 class Engine:

@@ -79,7 +79,7 @@ _REPORT = {
 }
 _DOCUMENT = {
     "request_id": "0b8ec0a1f34f4d0e8f6f",
-    "model": {"bundle": "honestface-tiny", "version": "0.12.0", "profile": "tiny"},
+    "model": {"bundle": "honestface-tiny", "version": "0.13.0", "profile": "tiny"},
     "picture": {"media_type": "image/png", "width": 1600, "height": 1200, "base64": "iVBORw0KGgo..."},
     "faces": [
         {

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from fastapi import Request
 
@@ -14,6 +15,7 @@ from service.reference_sets import ReferenceStore
 from service.restoration import RestorationPipeline
 from service.settings import Settings
 
+Status = Literal["starting", "ready", "draining", "failed"]
 #: After the drain: what connections have to close in, and then the device to finish what it has begun.
 LAST_SECONDS = 5
 
@@ -76,8 +78,8 @@ class Service:
         return self.started and self.alive and not self.admission.draining
 
     @property
-    def status(self) -> str:
-        """One word: starting, ready, draining or failed."""
+    def status(self) -> Status:
+        """The service in one word."""
         if not self.alive:
             return "failed"
         if not self.started:

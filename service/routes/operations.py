@@ -1,40 +1,28 @@
 """What operators and their machines ask: models, health, probes and metrics."""
 
-from typing import Literal
-
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import PlainTextResponse
 
+from service.engine import ModelInfo
 from service.keys import KEY_SCHEMES, authenticate
 from service.openapi import Responses, problem_responses
 from service.problems import NOT_READY, UNAUTHORIZED
-from service.state import service_of
+from service.state import Status, service_of
 
 router = APIRouter()
-
-
-class Model(BaseModel):
-    """A loaded bundle; `digests` are the SHA-256 of its files."""
-
-    bundle: str = Field(examples=["honestface-tiny"])
-    version: str = Field(examples=["0.12.0"])
-    profile: str = Field(examples=["tiny"])
-    device: str = Field(examples=["cpu"])
-    precision: str = Field(examples=["float32"])
-    digests: dict[str, str]
 
 
 class Models(BaseModel):
     """The models that this service answers with."""
 
-    models: list[Model]
+    models: list[ModelInfo]
 
 
 class Health(BaseModel):
     """A summary for people and dashboards."""
 
-    status: Literal["starting", "ready", "draining", "failed"]
+    status: Status
     requests_in_progress: int
     faces_waiting: int = Field(description="Faces in the device's queue.")
     estimated_wait_seconds: float
@@ -59,7 +47,7 @@ async def models(request: Request) -> Models:
     """The loaded bundle with the checksums of its files."""
     service = service_of(request)
     authenticate(request, service.settings.api_keys)
-    return Models(models=[Model.model_validate(service.pipeline.ready_engine.model.document())])
+    return Models(models=[service.pipeline.ready_engine.model])
 
 
 @router.get("/health", summary="A summary")
@@ -68,7 +56,7 @@ async def health(request: Request) -> Health:
     service = service_of(request)
     settings, admission = service.settings, service.admission
     return Health(
-        status=service.status,  # type: ignore[arg-type]
+        status=service.status,
         requests_in_progress=admission.requests,
         faces_waiting=service.pipeline.batcher.waiting,
         estimated_wait_seconds=round(admission.estimated_wait, 3),
