@@ -33,20 +33,27 @@ def main() -> None:
     """Runs the command line; an error that the user can act on is one line on stderr and exit code 1."""
     try:
         app()
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS or os.environ.get("HONESTFACE_DEBUG"):
-            raise
-        print(f"honestface: {package} is needed: pip install 'honestface[{EXTRAS[package]}]'", file=sys.stderr)
-        sys.exit(1)
     except Exception as error:
-        # Imported only now: it is as light as this module, but models must not slow the help down.
-        from models.errors import HonestFaceError
-
-        if not isinstance(error, HonestFaceError) or os.environ.get("HONESTFACE_DEBUG"):
+        told = _told(error)
+        if told is None or os.environ.get("HONESTFACE_DEBUG"):
             raise
-        print(f"honestface: {error}", file=sys.stderr)
+        print(f"honestface: {told}", file=sys.stderr)
         sys.exit(1)
+
+
+def _told(error: Exception) -> str | None:
+    """What a user can act on, in one line: our own errors, a missing package, a file that cannot be read or written."""
+    # Imported only now: it is as light as this module, but models must not slow the help down.
+    from models.errors import HonestFaceError
+
+    match error:
+        case HonestFaceError():
+            return str(error)
+        case ModuleNotFoundError(name=str(name)) if (package := name.partition(".")[0]) in EXTRAS:
+            return f"{package} is needed: pip install 'honestface[{EXTRAS[package]}]'"
+        case OSError(filename=name, strerror=str(reason)) if name is not None:
+            return f"{name}: {reason}"
+    return None
 
 
 if __name__ == "__main__":

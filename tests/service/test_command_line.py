@@ -46,6 +46,20 @@ def test_a_missing_package_is_one_line_that_says_which_extra_brings_it(
     assert capsys.readouterr().err == "honestface: yaml is needed: pip install 'honestface[train]'\n"
 
 
+@pytest.mark.parametrize("command", ["restore", "demo"])
+def test_a_file_that_cannot_be_is_one_line(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import honestface
+
+    (tmp_path / "file").write_text("")
+    arguments = {"restore": ["a" * 300, "-o", "out.png"], "demo": ["--out", str(tmp_path / "file" / "out")]}[command]
+    monkeypatch.setattr(sys, "argv", ["honestface", command, *arguments])
+    with pytest.raises(SystemExit, match="1"):
+        honestface.main()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["serve", "restore", "bundle import-osdface"])
 def test_the_help_names_the_defaults(command: str) -> None:
     ended = subprocess.run(
