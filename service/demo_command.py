@@ -28,13 +28,10 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = P
         raise HonestFaceError("the demo needs scikit-image: pip install 'honestface[demo]'") from error
 
     original = Image.fromarray(astronaut())  # type: ignore[no-untyped-call]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        original.save(out / "original.png")
-        degraded(original).save(out / "degraded.jpg", quality=JPEG_QUALITY)
-        as_reference(original).save(out / "reference.png")
-    except OSError as error:
-        raise HonestFaceError(f"{out}: {error.strerror or error}") from error
+    out.mkdir(parents=True, exist_ok=True)
+    original.save(out / "original.png")
+    degraded(original).save(out / "degraded.jpg", quality=JPEG_QUALITY)
+    as_reference(original).save(out / "reference.png")
     restore(
         out / "degraded.jpg",
         out / "restored.png",
