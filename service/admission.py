@@ -14,6 +14,8 @@ _MEMORY_S = 10.0
 #: How much longer than estimated the work that is in may take. Its pace is uneven: without a margin one request in
 #: fourteen that was let in under overload passed its deadline, and its work was lost.
 _MARGIN = 1.25
+#: An upload that is younger will soon be work and counts as such; an older one may take its time.
+_BRISK_S = 1.0
 
 
 class Throughput:
@@ -49,9 +51,11 @@ class Throughput:
 class Ticket:
     """A request that was let in; it counts for `faces`, one until they are known, and for the bytes it has sent.
 
-    `working` from its upload's end on; `finished` when all that was to be done for it has been done.
+    `since` is when it came, `working` holds from its upload's end on, `finished` when all that was to be done for it
+    has been done.
     """
 
+    since: float
     faces: int = 1
     received: int = 0
     working: bool = False
@@ -87,8 +91,10 @@ class Admission:
 
     @property
     def estimated_wait(self) -> float:
-        """Seconds that the work which is in already will take. An upload is none yet: it may take its time."""
-        return sum(ticket.faces for ticket in self._tickets if ticket.working) * self.throughput.seconds_per_face
+        """Seconds that the work which is in already will take, brisk uploads included."""
+        now = self._clock()
+        faces = sum(each.faces for each in self._tickets if each.working or now - each.since < _BRISK_S)
+        return faces * self.throughput.seconds_per_face
 
     @contextmanager
     def admit(self, deadline: float) -> Iterator[Ticket]:
@@ -99,7 +105,7 @@ class Admission:
             Problem: draining (503), or so much waits that the deadline (by time.monotonic()) would pass (429).
         """
         self._check(deadline)
-        ticket = Ticket()
+        ticket = Ticket(self._clock())
         self._tickets.append(ticket)
         try:
             yield ticket
@@ -118,8 +124,9 @@ class Admission:
         Raises:
             Problem: so much has begun since it was let in that the deadline would pass (429).
         """
-        self._check_wait(deadline)
-        if not any(each.working for each in self._tickets):
+        ahead = sum(each.faces for each in self._tickets if each.working)
+        self._check_wait(ahead * self.throughput.seconds_per_face, deadline)
+        if not ahead:
             self.throughput.begin()
         ticket.working = True
 
@@ -147,10 +154,9 @@ class Admission:
             raise self.overloaded("requests", f"{self.requests} requests are in work, as many as may be")
         if self.faces >= self._max_faces:
             raise self.overloaded("queue", f"{self.faces} faces are waiting, as many as may wait")
-        self._check_wait(deadline)
+        self._check_wait(self.estimated_wait, deadline)
 
-    def _check_wait(self, deadline: float) -> None:
-        wait = self.estimated_wait
+    def _check_wait(self, wait: float, deadline: float) -> None:
         # Its own face takes its time as well; but where nobody waits, trying costs nobody anything.
         if wait and self._clock() + _MARGIN * wait + self.throughput.seconds_per_face > deadline:
             raise self.overloaded("wait", f"an estimated wait of {wait:.1f} s is too long for the request's deadline")

@@ -37,7 +37,9 @@ def test_admission_counts_faces_and_refuses_a_wait_past_the_deadline() -> None:
     admission.throughput.assume(2.0)
     with admission.admit(clock.now + 1) as ticket:
         ticket.faces = 5
-        assert admission.estimated_wait == 0, "it is still being uploaded"
+        assert admission.estimated_wait == 10
+        clock.now += 5
+        assert admission.estimated_wait == 0, "it is uploaded slowly"
         admission.start(ticket, clock.now + 100)
         assert admission.estimated_wait == 10
         with pytest.raises(Problem) as caught, admission.admit(clock.now + 14.4):
@@ -54,7 +56,7 @@ def test_who_was_let_in_is_refused_once_the_upload_has_come_too_late() -> None:
     admission = Admission(10, 100, 10**6, 5, clock=clock)
     admission.throughput.assume(2.0)
     with admission.admit(clock.now + 10) as slow, admission.admit(clock.now + 10) as fast:
-        fast.faces = 5
+        fast.faces = 5  # as is found out later
         admission.start(fast, clock.now + 10)
         with pytest.raises(Problem) as caught:
             admission.start(slow, clock.now + 10)
