@@ -7,14 +7,11 @@ from torch import Tensor
 
 from models.attention_map import attention_map
 
-#: How sharply the attention map tells landmarks from the rest (Eq. 11), the paper's value.
-K = 10.0
-
 
 def attention_mask(heatmaps: Tensor, side: int) -> Tensor:
     """The attention map (Eq. 10-11, k = 10) of heatmaps `[B, C, h, w]` of the low-quality input, over a picture:
     `[B, 1, side, side]` in 0..1."""
-    mask = attention_map(heatmaps.float(), K)[:, None]
+    mask = attention_map(heatmaps.float())[:, None]
     return F.interpolate(mask, (side, side), mode="bilinear", align_corners=False)
 
 

@@ -9,7 +9,7 @@ def test_equations_10_and_11() -> None:
     heatmaps = torch.zeros(1, 4, 2, 2)
     heatmaps[0, :, 0, 0] = torch.tensor([1.0, 0.2, 0.0, 0.0])  # averages to 0.3
     heatmaps[0, :, 1, 1] = 0.05
-    result = attention_map(heatmaps, k=10)
+    result = attention_map(heatmaps)
     assert result.shape == (1, 2, 2)
     assert math.isclose(float(result[0, 0, 0]), 1.0, abs_tol=1e-5)
     assert math.isclose(float(result[0, 1, 1]), (1 - math.exp(-0.5)) / (1 - math.exp(-3)), abs_tol=1e-5)

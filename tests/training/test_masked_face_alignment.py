@@ -24,7 +24,7 @@ def mask() -> Tensor:
 
 def test_the_mask_is_the_attention_map_with_the_papers_k() -> None:
     heatmaps = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(attention_mask(heatmaps, 16)[:, 0], attention_map(heatmaps, k=10))
+    assert torch.equal(attention_mask(heatmaps, 16)[:, 0], attention_map(heatmaps))
 
 
 def test_equal_images_have_no_distance() -> None:
