@@ -16,6 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from models.errors import HonestFaceError, PictureError
 from service.restore_files import READ_SUFFIXES, WRITTEN, FileRestorer, Targets, one_line, read_picture
 
+#: What disks keep at their root: nobody's pictures, and often not readable.
+SYSTEM_FOLDERS = {"lost+found", "$RECYCLE.BIN", "System Volume Information"}
+
 
 class Entry(NamedTuple):
     """A picture of an archive, and where below the targets' folders its own go. Strings: there may be a million."""
@@ -48,8 +51,8 @@ class Result:
 def plan_folder(folder: Path, targets: Targets) -> list[Entry]:
     """Every picture below a folder, under the same name below the targets' folders.
 
-    A format that is read but not written gets .png behind its own ending. Hidden files and the targets' own folders,
-    should they lie inside, are left out.
+    A format that is read but not written gets .png behind its own ending. Hidden files, what a file system keeps for
+    itself and the targets' own folders, should they lie inside, are left out.
 
     Raises:
         PictureError: a folder cannot be read or none holds pictures, or two would be written to the same file.
@@ -60,7 +63,9 @@ def plan_folder(folder: Path, targets: Targets) -> list[Entry]:
         for parent, folders, names in os.walk(folder, onerror=_raise):
             here = Path(parent)
             folders[:] = [
-                name for name in folders if not name.startswith(".") and os.path.realpath(here / name) not in own
+                name
+                for name in folders
+                if not name.startswith(".") and name not in SYSTEM_FOLDERS and os.path.realpath(here / name) not in own
             ]
             for name in names:
                 path = here / name

@@ -14,8 +14,9 @@ from PIL import Image
 from models.errors import PictureError, WeightsError
 from models.geometry import ARCFACE_112, ARCFACE_SIZE, Pixels, fit_similarity, five_points, transform_points
 from models.geometry import warp as resample
+from training.decoded_pictures import read_pixels
 from training.face_views import mirror_landmarks, relight
-from training.faces import described_pictures, labelled_pictures, load_faces, read_pixels
+from training.faces import described_pictures, labelled_pictures, load_faces
 
 _SEED = 0
 #: Pixels around the ArcFace-112 frame on each side: room for the jitter of the stage that learns from the blends.

@@ -1,13 +1,8 @@
-"""Aligned face photographs on disk: a CSV index or a folder per identity.
-
-Each `Faces` keeps up to `KEPT_BYTES` of pictures decoded, the last used ones, and 1 KiB of every other it compared. So
-does each copy that a data loader's worker fills: four processes of eight workers come to 64 GiB where that many
-pictures are there; what is not kept is decoded again.
-"""
+"""Aligned face photographs on disk: a CSV index or a folder per identity."""
 
 import csv
 import re
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import PictureError
-from models.geometry import ALIGNED_SIZE, Pixels
+from models.geometry import Pixels
+from training.decoded_pictures import DecodedPictures, read_pixels
 
 Values = NDArray[np.float32]
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-#: Of decoded pictures in one `Faces`: 2,700 of 512 px, so a small data set fits.
-KEPT_BYTES = 2 << 30
 #: Grey levels that two pictures of 32 px differ by at most if they are one photograph; two of one sitting differ by 4.
 _COPY = 2.0
 #: SFace's cosine above which two pictures are taken for one person: measured on the training data, 99.9 % of strangers'
@@ -48,11 +42,13 @@ class FaceFile:
 
 @dataclass
 class Faces:
-    """A list of faces with decoded pixels (uint8, the last used ones kept) and the other pictures of each identity."""
+    """A list of faces, the last used ones decoded, and the other pictures of each identity.
+
+    Of every picture that was compared with another 1 KiB is kept.
+    """
 
     files: list[FaceFile]
-    _kept: OrderedDict[tuple[int, bool], Pixels] = field(default_factory=OrderedDict)
-    _kept_bytes: int = 0
+    _decoded: DecodedPictures = field(default_factory=DecodedPictures)
     _thumbnails: dict[int, Pixels] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,23 +61,11 @@ class Faces:
 
     def pixels(self, index: int) -> Pixels:
         """RGB `[S, S, 3]` in the file's own size."""
-        return self._decoded(index, enlarged=False)
+        return self._decoded.read(self.files[index].path)
 
     def enlarged(self, index: int) -> Pixels:
-        """RGB `[512, 512, 3]`, kept so, since enlarging costs more than degrading."""
-        return self._decoded(index, enlarged=True)
-
-    def _decoded(self, index: int, enlarged: bool) -> Pixels:
-        key = (index, enlarged)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        picture = read_pixels(self.files[index].path)
-        self._kept[key] = enlarge(picture) if enlarged else picture
-        self._kept_bytes += self._kept[key].nbytes
-        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
-            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
-        return self._kept[key]
+        """RGB `[512, 512, 3]`."""
+        return self._decoded.read(self.files[index].path, enlarged=True)
 
     def descriptors(self) -> Values | None:
         """`[N, d]` of the faces that have one; None if none has."""
@@ -103,29 +87,6 @@ class Faces:
             picture = Image.fromarray(read_pixels(self.files[index].path))
             self._thumbnails[index] = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BOX))
         return self._thumbnails[index]
-
-
-def enlarge(picture: Pixels) -> Pixels:
-    """RGB `[S, S, 3]` as `[512, 512, 3]`; the same array where it is so already."""
-    if picture.shape[0] == ALIGNED_SIZE:
-        return picture
-    size = (ALIGNED_SIZE, ALIGNED_SIZE)
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
-
-
-def read_pixels(path: Path) -> Pixels:
-    """A picture file as RGB `[H, W, 3]`.
-
-    Raises:
-        PictureError: it is missing, damaged or no picture.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except FileNotFoundError:
-        raise PictureError(f"{path}: no such file") from None
-    except Exception:  # any may come out of a decoder that was fed other bytes than it expects
-        raise PictureError(f"{path} is no picture, or a damaged one") from None
 
 
 def load_faces(root: Path, split: str, held_out_people: int | None = None) -> Faces:

@@ -9,7 +9,8 @@ from models.aligned_face import to_network
 from models.errors import PictureError
 from models.face_analyzer import FaceAnalyzer
 from models.geometry import ALIGNED_SIZE, enlargement, transform_points
-from training.faces import Faces, all_files, enlarge, read_pixels
+from training.decoded_pictures import enlarge, read_pixels
+from training.faces import Faces, all_files
 
 
 @torch.inference_mode()

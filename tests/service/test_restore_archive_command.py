@@ -15,7 +15,8 @@ from tests.toy_faces import ANNA, BEN, photo
 
 def test_a_folder(run: Run, tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
-    for name in ("a.png", "deep/b.jpg", "c.bmp", ".hidden.png"):
+    left_out = (".hidden.png", ".hidden/d.png", "lost+found/e.png", "$RECYCLE.BIN/f.png")
+    for name in ("a.png", "deep/b.jpg", "c.bmp", *left_out):
         save(source / name)
     (source / "notes.txt").write_text("no picture")
     result = run(source, "-o", out, "--report", tmp_path / "reports", "--compare", tmp_path / "sides")

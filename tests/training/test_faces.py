@@ -6,8 +6,10 @@ from PIL import Image
 
 from models.errors import PictureError
 from models.geometry import Pixels
+from training import decoded_pictures
 from training import faces as faces_module
-from training.faces import SAME_PERSON, Faces, all_files, described_pictures, labelled_pictures, load_faces, read_pixels
+from training.decoded_pictures import read_pixels
+from training.faces import SAME_PERSON, Faces, all_files, described_pictures, labelled_pictures, load_faces
 
 
 def test_a_csv_index_with_labels(face_folder: Path) -> None:
@@ -36,20 +38,6 @@ def test_the_same_photograph_under_another_name_is_no_other_one(tmp_path: Path) 
     assert [faces.others(index) for index in range(3)] == [[2], [2], [0, 1]]
 
 
-def test_pixels_are_decoded_once(face_folder: Path) -> None:
-    faces = load_faces(face_folder, "train")
-    assert faces.pixels(0).shape == (512, 512, 3)
-    assert faces.pixels(0) is faces.pixels(0)
-
-
-def test_small_pictures_are_enlarged_once(tmp_path: Path) -> None:
-    Image.effect_noise((256, 256), 50).convert("RGB").save(tmp_path / "a.png")
-    (tmp_path / "index.csv").write_text("file,identity,split,hq\na.png,anna,train,1\n")
-    faces = load_faces(tmp_path, "train")
-    assert faces.enlarged(0).shape == (512, 512, 3) and faces.pixels(0).shape == (256, 256, 3)
-    assert faces.enlarged(0) is faces.enlarged(0)
-
-
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the pictures that were decoded, each time."""
@@ -60,26 +48,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return read_pixels(path)
 
     monkeypatch.setattr(faces_module, "read_pixels", read)
+    monkeypatch.setattr(decoded_pictures, "read_pixels", read)
     return names
-
-
-@pytest.mark.parametrize("kind", ["pixels", "enlarged"])
-def test_the_last_used_pictures_are_kept_up_to_a_number_of_bytes(
-    face_folder: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str], kind: str
-) -> None:
-    monkeypatch.setattr(faces_module, "KEPT_BYTES", 2 * 512 * 512 * 3)
-    faces = load_faces(face_folder, "train")
-    for index in (0, 1, 0, 2, 0, 1):  # the third takes the place of the second, which was used before the first
-        getattr(faces, kind)(index)
-    assert decoded == ["anna_0", "anna_1", "ben_0", "anna_1"]
-
-
-def test_a_picture_larger_than_what_may_be_kept_is_given_all_the_same(
-    face_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(faces_module, "KEPT_BYTES", 1)
-    faces = load_faces(face_folder, "train")
-    assert [faces.enlarged(index).shape for index in (0, 1, 0)] == [(512, 512, 3)] * 3
 
 
 def test_pictures_are_compared_without_being_kept(face_folder: Path, decoded: list[str]) -> None:

@@ -21,9 +21,10 @@ from models.face_detector import (
 )
 from models.geometry import Pixels, transform_points, warp
 from training.components import save_component
+from training.decoded_pictures import DecodedPictures
 from training.degradation import PRESETS, degrade
 from training.face_views import relight
-from training.faces import labelled_pictures, read_pixels
+from training.faces import labelled_pictures
 from training.images import to_image, to_picture
 from training.stage import Batch, Stage, TrainingConfig
 
@@ -43,7 +44,7 @@ class SceneDataset(Dataset[Batch]):
 
     def __init__(self, photos: list[tuple[Path, NDArray[np.float32]]], config: DetectorConfig) -> None:
         self.photos, self.config = photos, config
-        self._decoded: dict[Path, Pixels] = {}
+        self._decoded = DecodedPictures()
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng((self.config.seed, number))
@@ -62,15 +63,10 @@ class SceneDataset(Dataset[Batch]):
             scene = degrade(scene, PRESETS["vqfr-v1"], rng, scale=0.5)
         return {"image": to_image(scene), "boxes": torch.from_numpy(boxes)}
 
-    def _photo(self, path: Path) -> Pixels:
-        if path not in self._decoded:
-            self._decoded[path] = read_pixels(path)
-        return self._decoded[path]
-
     def _background(self, rng: np.random.Generator) -> Pixels:
         """A faceless corner of some photograph, stretched over the scene."""
         path, marks = self.photos[rng.integers(len(self.photos))]
-        picture = self._photo(path)
+        picture = self._decoded.read(path)
         top = max(24, int(marks[:, 1].min() - 0.5 * np.ptp(marks[:, 1])))
         left = max(24, int(marks[:, 0].min() - 0.3 * np.ptp(marks[:, 0])))
         patch = picture[:top] if rng.random() < 0.5 else picture[:, :left]
@@ -80,7 +76,7 @@ class SceneDataset(Dataset[Batch]):
     def _distract(self, scene: Pixels, rng: np.random.Generator) -> None:
         """Paint what is no face: clothes, hair, flags, or a part of a face too small to be one, at any size."""
         path, marks = self.photos[rng.integers(len(self.photos))]
-        picture = self._photo(path)
+        picture = self._decoded.read(path)
         low, high = marks.min(0), marks.max(0)
         for _ in range(10):
             side = int(np.exp(rng.uniform(np.log(20), np.log(0.7 * min(picture.shape[:2])))))
@@ -99,7 +95,7 @@ class SceneDataset(Dataset[Batch]):
     def _place(self, scene: Pixels, area: tuple[int, int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
         """Paint a photograph into an area of the scene, its face at a random size and place; gives the face's box."""
         path, marks = self.photos[rng.integers(len(self.photos))]
-        picture = self._photo(path)
+        picture = self._decoded.read(path)
         x, y, width, height = area
         largest = min(self.config.largest, 0.8 * min(width, height))
         face = np.exp(rng.uniform(np.log(self.config.smallest), np.log(largest)))

@@ -14,9 +14,10 @@ from torch.utils.data import Dataset
 from models.geometry import ARCFACE_112, ARCFACE_SIZE, arcface_crop, fit_similarity, five_points
 from models.identity_network import EmbeddedIdentityEncoder, IdentityNetwork, IdentityNetworkConfig
 from training.components import load_component, save_component
+from training.decoded_pictures import enlarge, read_pixels
 from training.degradation import PRESETS, degrade
 from training.face_views import Jitter, random_view
-from training.faces import FaceFile, described_pictures, enlarge, load_faces, read_pixels
+from training.faces import FaceFile, described_pictures, load_faces
 from training.images import to_image
 from training.stage import Batch, Stage, TrainingConfig
 from training.verification import Verification, verify

@@ -14,9 +14,10 @@ from torch.utils.data import Dataset
 from models.geometry import ALIGNED_SIZE, FFHQ_512, enlargement, fit_similarity, five_points, transform_points
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig, soft_argmax
 from training.components import save_component
+from training.decoded_pictures import enlarge, read_pixels
 from training.degradation import Degradation, degrade
 from training.face_views import Jitter, moved_landmarks, random_view
-from training.faces import enlarge, labelled_pictures, load_faces, read_pixels
+from training.faces import labelled_pictures, load_faces
 from training.images import to_image, to_picture
 from training.stage import Batch, Stage, TrainingConfig
 
