@@ -17,6 +17,8 @@ _MARGIN = 1.25
 #: An upload that is younger will soon be work and counts as such (without them five in 672 that were let in under
 #: overload passed their deadlines); an older one may take its time.
 _BRISK_S = 1.0
+#: Where as many requests are in as may be, an upload gives way that has lasted longer and has brought less a second.
+_SLOW_S, _SLOW_BYTES = 5.0, 64_000
 
 
 class Throughput:
@@ -53,7 +55,7 @@ class Ticket:
     """A request that was let in; it counts for `faces`, one until they are known, and for the bytes it has sent.
 
     `since` is when it came, `working` holds from its upload's end on, `finished` when all that was to be done for it
-    has been done.
+    has been done. `gives_way` while its slow upload is about to be refused for another's sake; it counts no more.
     """
 
     since: float
@@ -61,6 +63,7 @@ class Ticket:
     received: int = 0
     working: bool = False
     finished: bool = False
+    gives_way: bool = False
 
 
 class Admission:
@@ -84,7 +87,7 @@ class Admission:
 
     @property
     def requests(self) -> int:
-        return len(self._tickets)
+        return sum(not ticket.gives_way for ticket in self._tickets)
 
     @property
     def faces(self) -> int:
@@ -132,12 +135,16 @@ class Admission:
         ticket.working = True
 
     def receive(self, ticket: Ticket, count: int) -> None:
-        """Counts bytes of an upload, which stay in memory until the request is answered.
+        """Counts bytes of an upload, which stay in memory until the request is answered. Called with 0 now and then
+        while nothing comes.
 
         Raises:
-            Problem: all uploads together are over the bound (429); one that is alone is let in.
+            Problem: all uploads together are over the bound (429), and one that is alone is let in; or this one is
+                slow and another request needs its place.
         """
         ticket.received += count
+        if ticket.gives_way:
+            raise self.overloaded("slow", f"{self.requests} requests are in work, and this upload is slow")
         together = sum(each.received for each in self._tickets)
         if together > max(self._upload_bytes, ticket.received):
             raise self.overloaded("uploads", "the uploads in work fill the memory that is meant for them")
@@ -151,11 +158,21 @@ class Admission:
         if self.draining:
             self._refused("draining")
             raise Problem(DRAINING, "the service is shutting down; another instance may take this", self._drain_s)
-        if self.requests >= self._max_requests:
+        if self.requests >= self._max_requests and not self._make_room():
             raise self.overloaded("requests", f"{self.requests} requests are in work, as many as may be")
         if self.faces >= self._max_faces:
             raise self.overloaded("queue", f"{self.faces} faces are waiting, as many as may wait")
         self._check_wait(self.estimated_wait, deadline)
+
+    def _make_room(self) -> bool:
+        """Whether the slowest of slow uploads gives way."""
+        now = self._clock()
+        uploads = [each for each in self._tickets if not each.working and not each.gives_way]
+        pace = {each.received / (now - each.since): each for each in uploads if now - each.since > _SLOW_S}
+        if not pace or min(pace) >= _SLOW_BYTES:
+            return False
+        pace[min(pace)].gives_way = True
+        return True
 
     def _check_wait(self, wait: float, deadline: float) -> None:
         # Its own face takes its time as well; but where nobody waits, trying costs nobody anything.

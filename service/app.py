@@ -42,6 +42,7 @@ def create_app(
         version=version("honestface"),
         summary="Face restoration that stays true to the person.",
         lifespan=lifespan,
+        redirect_slashes=False,  # to an address of the client's own making: the Host header's
         docs_url=None,
         redoc_url=None,
     )

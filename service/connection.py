@@ -16,6 +16,8 @@ from service.slow_clients import LEAST_BYTES
 
 T = TypeVar("T")
 _LINGER_S = 2.0
+#: How often an upload that brings nothing is looked at.
+_LOOK_S = 1.0
 _LINGER_BYTES = 64 * 2**20
 
 
@@ -64,7 +66,7 @@ class Upload:
     async def read_form(
         self, limits: FormLimits, deadline: float, idle_s: float, receive: Callable[[int], None]
     ) -> Form:
-        """Reads the body as a form; `receive` is told of each chunk's bytes.
+        """Reads the body as a form; `receive` is told of each chunk's bytes, and of 0 while none come.
 
         Raises:
             Problem: see service.form; also when the upload brings less than LEAST_BYTES in `idle_s` or lasts until the
@@ -74,12 +76,16 @@ class Upload:
         async def chunks() -> AsyncIterator[bytes]:
             patience, brought = time.monotonic() + idle_s, 0
             while not self.complete:
-                try:
-                    async with asyncio.timeout(max(min(patience, deadline) - time.monotonic(), 0)):
+                left = min(patience, deadline) - time.monotonic()
+                if left <= 0:
+                    raise Problem(UPLOAD_TIMEOUT, "the upload stalled or lasted until the request's deadline")
+                chunk = None
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, _LOOK_S)):
                         chunk = await self.next_chunk()
-                except TimeoutError:
-                    raise Problem(UPLOAD_TIMEOUT, "the upload stalled or lasted until the request's deadline") from None
-                if chunk:
+                if not chunk:
+                    receive(0)
+                else:
                     brought += len(chunk)
                     if brought >= LEAST_BYTES:
                         patience, brought = time.monotonic() + idle_s, 0

@@ -59,7 +59,7 @@ class Metrics:
             self.stage_seconds.labels(stage)
         for reason in ("full", "waited", "closing", "halved"):
             self.batches.labels(reason)
-        for reason in ("draining", "requests", "queue", "uploads", "wait"):
+        for reason in ("draining", "requests", "slow", "queue", "uploads", "wait"):
             self.rejections.labels(reason)
         for reason in ("disconnected", "cancelled", "expired"):
             self.cancellations.labels(reason)

@@ -79,12 +79,16 @@ def server_of(app: FastAPI) -> Server:
     """The server of an app made by `create_app`, at its settings' host and port. Whatever else is installed, what is
     served is what was tested: loop and protocol are named."""
     service: Service = app.state.service
+
+    class Protocol(ImpatientProtocol):
+        answer_bytes = service.settings.answer_bytes
+
     config = uvicorn.Config(
         app,
         host=service.settings.host,
         port=service.settings.port,
         loop="asyncio",
-        http=ImpatientProtocol,
+        http=Protocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -55,6 +55,12 @@ class Settings(BaseSettings):
     upload_bytes: int = Field(
         512 * MEGABYTE, ge=1, description="Uploads of all requests in work together; more answer 429."
     )
+    answer_bytes: int = Field(
+        512 * MEGABYTE,
+        ge=1,
+        description="Answers that clients have yet to take, of all connections together; past it whoever has been "
+        "taking one for longest is let go.",
+    )
     memory_megapixels: float = Field(
         256.0, gt=0, description="Decoded pixels in work at once; further pictures wait before they are decoded."
     )

@@ -1,10 +1,13 @@
 """Closes the connections of clients that bring no whole request head in time, or take nothing of an answer: uvicorn
-itself waits for either for ever."""
+itself waits for either for ever. Bounds what all clients together have yet to take."""
 
 import asyncio
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from service.strict_http import StrictConnection
 
 #: Seconds from a connection's opening, or from the first byte of a later request, to the end of the request's head.
 HEAD_S = 10.0
@@ -16,8 +19,16 @@ class ImpatientProtocol(H11Protocol):
     """HTTP/1.1 on one connection. Heads are waited for briefly; an answer takes its time as long as it is taken. (How
     an upload has to come is `service.connection`'s.)"""
 
+    #: Of the answers of all connections that have yet to be taken; past it whoever has been at it longest is let go.
+    answer_bytes = 512_000_000
+
     _patience: asyncio.TimerHandle | None = None
     _delivery: asyncio.TimerHandle | None = None
+    _taking_since = 0.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = StrictConnection(h11.SERVER)
 
     @property
     def undelivered(self) -> int:
@@ -26,6 +37,7 @@ class ImpatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # the last bytes of an answer are waited for like the first
         self._be_impatient()
 
     def data_received(self, data: bytes) -> None:
@@ -38,12 +50,14 @@ class ImpatientProtocol(H11Protocol):
             self._be_impatient()
 
     def pause_writing(self) -> None:
-        """Called by the transport when more than a little of an answer waits."""
+        """Called by the transport when the client has not taken what was written."""
         super().pause_writing()
+        self._taking_since = self.loop.time()
         self._watch_delivery()
+        self._make_room()
 
     def resume_writing(self) -> None:
-        """Called by the transport when next to nothing waits any more."""
+        """Called by the transport when nothing waits any more."""
         self._end_delivery()
         super().resume_writing()
 
@@ -62,6 +76,13 @@ class ImpatientProtocol(H11Protocol):
                 self._watch_delivery()
 
         self._delivery = self.loop.call_later(TAKE_S, look)
+
+    def _make_room(self) -> None:
+        """Lets go who has been taking an answer for longest while there are several and they are over the bound."""
+        taking = [each for each in self.connections if isinstance(each, ImpatientProtocol) and each.undelivered]
+        taking.sort(key=lambda each: each._taking_since)
+        while len(taking) > 1 and sum(each.undelivered for each in taking) > self.answer_bytes:
+            taking.pop(0).transport.abort()
 
     def _end_delivery(self) -> None:
         if self._delivery is not None:

@@ -170,3 +170,28 @@ def test_uploads_are_bounded_together_and_one_alone_is_let_in() -> None:
         with admission.admit(float("inf")) as fourth:
             admission.receive(fourth, 40)
     assert refused == ["uploads"]
+
+
+def test_the_slowest_upload_gives_way_when_all_places_are_taken() -> None:
+    clock, refused = Clock(), []
+    admission = Admission(3, 100, 10**9, 5, refused.append, clock)
+    with (
+        admission.admit(clock.now + 60) as fast,
+        admission.admit(clock.now + 60) as slow,
+        admission.admit(clock.now + 60) as slowest,
+    ):
+        clock.now += 4
+        with pytest.raises(Problem, match="as many as may be"), admission.admit(clock.now + 60):
+            pass
+        clock.now += 4
+        for ticket, brought in ((fast, 600_000), (slow, 400_000), (slowest, 300_000)):
+            admission.receive(ticket, brought)
+        with admission.admit(clock.now + 60):
+            assert admission.requests == 3
+            with pytest.raises(Problem, match="this upload is slow") as caught:
+                admission.receive(slowest, 0)
+            assert caught.value.kind is OVERLOADED
+            admission.start(slow, clock.now + 60)
+            with pytest.raises(Problem, match="as many as may be"), admission.admit(clock.now + 60):
+                pass
+    assert refused == ["requests", "slow", "requests"]

@@ -121,6 +121,21 @@ def test_an_upload_that_stalls_is_given_up() -> None:
         until(lambda: toy.service.admission.requests == 0)
 
 
+def test_a_slow_upload_gives_its_place_to_who_brings_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.admission._SLOW_S", 0.1)
+    with running(max_requests=1) as toy:
+        with socket.create_connection(("127.0.0.1", int(toy.url.rsplit(":", 1)[1]))) as connection:
+            connection.sendall(
+                b"POST /restore HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+                b"Content-Length: 1000\r\n\r\n--b\r\n"
+            )
+            until(lambda: toy.service.admission.requests == 1)
+            until(lambda: toy.client.post("/restore", files={"image": ANNA_PHOTO}).status_code == 200)
+            connection.settimeout(10)
+            assert b"429" in connection.recv(100)
+        assert toy.metric('honestface_rejections_total{reason="slow"}') == 1
+
+
 def test_a_slow_decode_holds_nobody_else_up(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = threading.Event()
 

@@ -20,6 +20,7 @@ HEAD = b"POST / HTTP/1.1\r\nHost: toy\r\nContent-Length: 4\r\n\r\n"
 
 
 LARGE = 40_000_000  # more than the kernel keeps for a connection
+SOME = 50_000  # less than asyncio takes for much
 
 
 async def slow_echo(scope: Any, receive: Any, send: Any) -> None:
@@ -28,13 +29,13 @@ async def slow_echo(scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body", False)
     await asyncio.sleep(2 * PATIENCE if body == b"slow" else 0)
-    body = bytes(LARGE) if body == b"much" else body
+    body = {b"much": bytes(LARGE), b"some": bytes(SOME)}.get(body, body)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
 
 
 @pytest.fixture
-def connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[uvicorn.Server]:
     monkeypatch.setattr(slow_clients, "HEAD_S", PATIENCE)
     monkeypatch.setattr(slow_clients, "TAKE_S", TAKE_S)
     config = uvicorn.Config(slow_echo, port=0, http=ImpatientProtocol, loop="asyncio", lifespan="off", log_config=None)
@@ -43,12 +44,22 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     thread.start()
     try:
         until(lambda: server.started)
-        with socket.create_connection(server.servers[0].sockets[0].getsockname()) as opened:
-            opened.settimeout(20)
-            yield opened
+        yield server
     finally:
         server.should_exit = True
         thread.join()
+
+
+def connect(server: uvicorn.Server) -> socket.socket:
+    opened = socket.create_connection(server.servers[0].sockets[0].getsockname())
+    opened.settimeout(20)
+    return opened
+
+
+@pytest.fixture
+def connection(server: uvicorn.Server) -> Iterator[socket.socket]:
+    with connect(server) as opened:
+        yield opened
 
 
 def answer(connection: socket.socket) -> bytes:
@@ -123,3 +134,55 @@ def test_an_answer_that_is_taken_slowly_is_not(connection: socket.socket) -> Non
     started = time.monotonic()
     assert received(connection, 0.06) >= LARGE
     assert time.monotonic() - started > 2 * TAKE_S
+
+
+def test_the_last_bytes_of_an_answer_are_not_waited_for_either(server: uvicorn.Server) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(server.servers[0].sockets[0].getsockname())
+        until(lambda: bool(server.server_state.connections))
+        (protocol,) = server.server_state.connections
+        assert isinstance(protocol, ImpatientProtocol)
+        protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        connection.sendall(HEAD + b"some")
+        until(lambda: 0 < protocol.undelivered < 2**16)
+        until(lambda: not server.server_state.connections)
+
+
+def test_who_has_been_taking_answers_for_longest_makes_room(
+    server: uvicorn.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slow_clients, "TAKE_S", 60)
+    monkeypatch.setattr(ImpatientProtocol, "answer_bytes", int(1.5 * LARGE))
+    first, second = connect(server), connect(server)
+    with first, second:
+        first.sendall(HEAD + b"much")
+        until(lambda: _taking(server) == 1)
+        second.sendall(HEAD + b"much")
+        assert received(second, 0) >= LARGE
+        assert received(first, 0) < LARGE
+
+
+def _taking(server: uvicorn.Server) -> int:
+    return sum(isinstance(each, ImpatientProtocol) and each.undelivered > 0 for each in server.server_state.connections)
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: toy\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(CHUNKED + 2000 * b"1\r\nx\r\n", id="tiny chunks"),
+        pytest.param(HEAD[:-2] + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="two lengths"),
+    ],
+)
+def test_what_no_honest_client_sends(connection: socket.socket, request_: bytes) -> None:
+    connection.sendall(request_)
+    assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("chunks", [400 * b"1\r\nx\r\n", 2000 * (b"40\r\n" + 64 * b"x" + b"\r\n")])
+def test_some_small_chunks_and_many_larger_ones(connection: socket.socket, chunks: bytes) -> None:
+    connection.sendall(CHUNKED + chunks + b"0\r\n\r\n")
+    assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
