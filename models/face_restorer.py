@@ -30,9 +30,11 @@ from models.errors import NoFaceError, ReferencesError
 from models.face_analyzer import Detection, FaceAnalyzer
 from models.geometry import Pixels, compose, enlargement, invert_affine, warp
 from models.honesty_report import HonestyReport, honesty_report
+from models.identity_angles import identity_angles
 from models.paste_back import PastedFace, paste_back
 from models.picture import Picture
 from models.references import Reference, References
+from models.wrong_person import used_references
 
 
 class Generated(Protocol):
@@ -105,7 +107,8 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class FaceJob:
-    """All that the generator needs for one face; jobs of many requests share a batch."""
+    """All that is needed to restore one face; jobs of many requests share a batch. Of the references the generator is
+    shown those that `used_references` leaves."""
 
     face: AlignedFace
     references: tuple[Reference, ...] = ()
@@ -238,7 +241,7 @@ class FaceRestorer:
     def _generate(self, jobs: Sequence[FaceJob]) -> list[Pixels]:
         device, generator = self.device, self.generator
         crops = [job.face.crop for job in jobs]
-        references = References.pack([job.references for job in jobs])
+        references = References.pack([self._used(job) for job in jobs])
         landmarks = torch.stack([job.face.landmarks for job in jobs])
         strength = torch.tensor([job.strength for job in jobs])
         seeds = [job.seed for job in jobs]
@@ -253,6 +256,14 @@ class FaceRestorer:
             seeds,
         ).restored
         return to_pixels(restored)
+
+    def _used(self, job: FaceJob) -> list[Reference]:
+        if not job.references:
+            return []
+        known = torch.stack([reference.identity for reference in job.references])
+        (to_input,) = identity_angles(job.face.identity[None], known)
+        used = used_references(to_input, identity_angles(known, known), self.analyzer.matching_angle)
+        return [reference for reference, keep in zip(job.references, used, strict=True) if keep]
 
     @torch.inference_mode()
     def _finish_face(self, job: FaceJob, crop: Pixels, options: Options) -> RestoredFace:

@@ -18,8 +18,9 @@ from models.colour_shift import colour_shift
 from models.face_analyzer import FaceAnalyzer
 from models.facial_feature_extractor import reference_distances
 from models.geometry import Pixels
+from models.identity_angles import identity_angle, identity_angles
 from models.references import Reference, References
-from models.wrong_person import is_legible, wrong_person
+from models.wrong_person import is_legible, used_references, wrong_person
 
 Map = NDArray[np.float32]
 Json = dict[str, object]
@@ -27,13 +28,14 @@ Json = dict[str, object]
 
 @dataclass(frozen=True)
 class ReferenceEvidence:
-    """One reference: A-LD to the input (Eq. 6, squared px at 512), identity angles in degrees, and whether it shows
-    another person than the input (None: the input cannot tell)."""
+    """One reference: A-LD to the input (Eq. 6, squared px at 512), identity angles in degrees, whether it shows another
+    person than the input (None: the input cannot tell), and whether the face was restored with it."""
 
     affine_landmark_distance: float
     angle_to_input: float
     angle_to_restored: float
     wrong_person: bool | None
+    used: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class HonestyReport:
 
     A-LD of eyes and mouth in squared px (Eq. 14), `landmark_distance` (L2-LD) the mean distance of 68 points in px,
     angles in degrees, `colour_shift` in CIELAB units, `mean_change` and `change_map` `[512, 512]` in grey levels of
-    255, `attention_map` `[h, w]` in 0..1 (Eq. 11, of the input). `chosen_reference` is the optimal one of Eq. 6;
+    255, `attention_map` `[h, w]` in 0..1 (Eq. 11, of the input). `chosen_reference` is the optimal used one (Eq. 6);
     `identity_legible` tells whether the input carries enough identity to compare it (see `models.wrong_person`).
     """
 
@@ -72,6 +74,7 @@ class HonestyReport:
                     "identity_angle_to_input": _number(one.angle_to_input, "degrees", identity),
                     "identity_angle_to_restored": _number(one.angle_to_restored, "degrees", identity),
                     "wrong_person": one.wrong_person,
+                    "used": one.used,
                 }
                 for one in self.references
             ],
@@ -102,12 +105,12 @@ class HonestyReport:
 def honesty_report(
     analyzer: FaceAnalyzer, face: AlignedFace, restored: Pixels, references: Sequence[Reference]
 ) -> HonestyReport:
-    """Measures a restored crop `[512, 512, 3]` against its input and the references that were used for it."""
+    """Measures a restored crop `[512, 512, 3]` against its input and the references that were given for it."""
     image = to_network([restored])
     landmarks = analyzer.landmark_detector.landmarks(image).points[0].cpu()
     identity = analyzer.identity_encoder.embed(image)[0].cpu()
     change = np.abs(restored.astype(np.float32) - face.crop.astype(np.float32)).mean(2)
-    angle = _angle(identity, face.identity)
+    angle = identity_angle(identity, face.identity)
     evidence, chosen = _evidence(face, identity, angle, references, analyzer.matching_angle)
     return HonestyReport(
         references=evidence,
@@ -134,20 +137,13 @@ def _evidence(
     if packed is None:
         return (), None
     distances = reference_distances(face.landmarks[None], packed).tolist()
-    to_input = [_angle(reference.identity, face.identity) for reference in references]
-    between = [[_angle(one.identity, other.identity) for other in references] for one in references]
+    to_input, to_restored = identity_angles(torch.stack([face.identity, identity]), packed.identity)
+    between = identity_angles(packed.identity, packed.identity)
     wrong = wrong_person(to_input, between, angle, matching_angle)
-    evidence = tuple(
-        ReferenceEvidence(distances[i], to_input[i], _angle(references[i].identity, identity), wrong[i])
-        for i in range(len(references))
-    )
-    return evidence, min(range(len(distances)), key=distances.__getitem__)
-
-
-def _angle(one: Tensor, other: Tensor) -> float:
-    """Degrees between two embeddings; the arccosine of their cosine."""
-    cosine = torch.nn.functional.cosine_similarity(one.double(), other.double(), dim=0)
-    return math.degrees(math.acos(float(cosine.clamp(-1, 1))))
+    used = used_references(to_input, between, matching_angle)
+    rows = zip(distances, to_input, to_restored, wrong, used, strict=True)
+    chosen = min((i for i in range(len(used)) if used[i]), key=distances.__getitem__)
+    return tuple(ReferenceEvidence(*row) for row in rows), chosen
 
 
 def _affine_distance(restored: Tensor, lq: Tensor, points: tuple[int, ...]) -> float:

@@ -1,5 +1,6 @@
-"""Which references show somebody else, told from identity angles alone."""
+"""Which references show somebody else, and which a face is restored with: told from identity angles alone."""
 
+import math
 from collections.abc import Sequence
 
 
@@ -39,6 +40,21 @@ def wrong_person(
         return True if count >= 3 and agreeing and reference not in agreeing else None
 
     return tuple(verdict(reference) for reference in range(count))
+
+
+def used_references(
+    to_input: Sequence[float], between: Sequence[Sequence[float]], matching_angle: float
+) -> tuple[bool, ...]:
+    """For each reference whether the face is restored with it; angles as for `wrong_person`.
+
+    Where some match the input, those that show another person are left out: one of them may be nearer in pose and take
+    the place of the optimal reference (Eq. 6). Where none does, all are used: the input may be what cannot be read, and
+    the generator's own gate judges them.
+    """
+    if not any(angle <= matching_angle for angle in to_input):
+        return (True,) * len(to_input)
+    # the restoration's angle counts only where nothing matches
+    return tuple(not wrong for wrong in wrong_person(to_input, between, math.inf, matching_angle))
 
 
 def is_legible(to_input: Sequence[float], restored_to_input: float, matching_angle: float) -> bool:

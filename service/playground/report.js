@@ -45,7 +45,8 @@ function* sentences(report) {
     const angle = reference.identity_angle_to_restored.value;
     const name = `Reference ${index + 1}`;
     if (reference.wrong_person) {
-      yield [`${name} seems to show another person than the photograph. Remove it unless you know better.`, "warn"];
+      const left = reference.used ? "" : " It was left out.";
+      yield [`${name} seems to show another person than the photograph.${left} Remove it unless you know better.`, "warn"];
     } else if (angle <= limit) {
       yield [`${name} and the restored face look like one person: ${degrees(angle)} apart, one person is below ${degrees(limit)}.`, "good"];
     } else {
