@@ -14,7 +14,7 @@ class IdentityNetworkConfig:
     """`widths` are the channels at 56, 28, 14 and 7 pixels."""
 
     widths: tuple[int, int, int, int] = (32, 64, 96, 160)
-    blocks: tuple[int, int, int, int] = (1, 2, 2, 1)
+    blocks: tuple[int, int, int, int] = (1, 2, 3, 2)
     embedding: int = 128
 
 

@@ -1,7 +1,6 @@
 """Reading pictures that strangers send, and writing them back: bytes in, sRGB pixels out, and the other way round."""
 
 import io
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,10 +19,18 @@ from PIL import (
     features,
 )
 
-from models.avif_frame import frame_sizes
 from models.choices import PictureFormat
 from models.errors import PictureError
 from models.geometry import Pixels, bands, enlargement, warp
+from models.picture_effort import (
+    Reads,
+    check_exif,
+    check_file,
+    check_image,
+    forget_directories,
+    tiff_number,
+    without_exif,
+)
 
 #: Pixels a side that a format can hold.
 LONGEST_SIDE: dict[PictureFormat, int] = {"png": 2**31 - 1, "jpeg": 65_535, "webp": 16_383}
@@ -39,11 +46,13 @@ class PictureLimits:
 
 @dataclass(frozen=True)
 class Picture:
-    """An upright picture: `pixels` `[H, W, 3]` in sRGB, `alpha` `[H, W]` (255 opaque) or None, the file's `format`."""
+    """An upright picture: `pixels` `[H, W, 3]` in sRGB, `alpha` `[H, W]` (255 opaque) or None, the file's `format`;
+    `first_of_several`: the file holds more of them, pages or frames."""
 
     pixels: Pixels
     alpha: Pixels | None = None
     format: str = "png"
+    first_of_several: bool = False
 
     @property
     def width(self) -> int:
@@ -104,15 +113,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
-#: A progressive JPEG has some ten scans, and each costs a pass over the whole picture.
-_MOST_SCANS = 100
-#: A marker of a JPEG: what follows 0xff elsewhere is 0 in the scans' data, a restart, or padding.
-_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
-_START_OF_SCAN, _END_OF_IMAGE, _WITHOUT_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
+#: EXIF as hexadecimal text of a PNG; where it is compressed, Pillow inflates no more.
+_LONGEST_EXIF_TEXT = 2**20
 #: TIFF's tags.
-_BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH = 258, 262, 322, 323
-#: Pixels that a TIFF's tile or an AVIF's frames, decoded whole, may have of even the smallest picture.
-_ANY_PICTURE = 1024 * 1024
+_BITS, _PHOTOMETRIC = 258, 262
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
@@ -173,11 +177,15 @@ def decode(data: bytes, limits: PictureLimits | None = None) -> Picture:
     """
     kind, image = _open(data, limits or PictureLimits())
     try:
+        forget_directories(image)
+        several = bool(getattr(image, "is_animated", False))
         image.load()
+    except PictureError:
+        raise
     except Exception as error:
         raise PictureError(f"the {kind.label} file is truncated or damaged: its pixels cannot be decoded") from error
     try:
-        return _to_picture(image, kind)
+        return replace(_to_picture(image, kind), first_of_several=several)
     except (PictureError, MemoryError):
         raise
     except Exception as error:
@@ -186,9 +194,13 @@ def decode(data: bytes, limits: PictureLimits | None = None) -> Picture:
 
 def _open(data: bytes, limits: PictureLimits) -> tuple[_Format, ImageFile.ImageFile]:
     kind = _recognise(data, limits)
+    check_file(data, kind.name)
+    file = Reads(without_exif(data, kind.name), kind.label)
     # Any exception may come out of a decoder that was fed hostile bytes; to the caller all mean the same.
     try:
-        image = kind.reader(io.BytesIO(data))
+        image = kind.reader(file)
+    except PictureError:
+        raise
     except Image.DecompressionBombError as error:  # WebP checks Pillow's own limit while it reads the header
         raise PictureTooLargeError(
             f"the picture is far over the limit of {limits.pixels / 1e6:g} megapixels"
@@ -203,44 +215,8 @@ def _open(data: bytes, limits: PictureLimits) -> tuple[_Format, ImageFile.ImageF
             f"the picture has {width}x{height} pixels ({width * height / 1e6:.1f} megapixels): "
             f"at most {limits.pixels / 1e6:g} megapixels are accepted"
         )
-    _check_effort(data, image, kind)
+    check_image(data, file, image, kind.name)
     return kind, image
-
-
-def _check_effort(data: bytes, image: ImageFile.ImageFile, kind: _Format) -> None:
-    """Raises PictureError where decoding would take far more time or memory than the picture's size tells."""
-    if kind.name == "jpeg" and _scans(data) > _MOST_SCANS:
-        raise PictureError(f"the JPEG file has more than {_MOST_SCANS} scans")
-    most = max(4 * image.width * image.height, _ANY_PICTURE)
-    if kind.name == "tiff" and _number(image, _TILE_WIDTH, 0) * _number(image, _TILE_LENGTH, 0) > most:
-        raise PictureError("the TIFF file is damaged: its tiles are far larger than the picture")
-    if kind.name == "avif":
-        try:
-            frames = sum(frame_sizes(data))
-        except ValueError as error:
-            raise PictureError(f"the AVIF file is damaged, or of a kind that is not read: {error}") from None
-        if frames > most:
-            raise PictureError("the AVIF file is damaged: its frames are far larger than the picture")
-
-
-def _scans(data: bytes) -> int:
-    """How many scans a JPEG has up to its end, at most one more than are accepted."""
-    scans, place = 0, 0
-    while scans <= _MOST_SCANS and (marker := _MARKER.search(data, place)):
-        code, place = marker[1][0], marker.end()
-        if code == _END_OF_IMAGE:
-            break
-        if code not in _WITHOUT_LENGTH:
-            place += int.from_bytes(data[place : place + 2], "big")
-        scans += code == _START_OF_SCAN
-    return scans
-
-
-def _number(image: Image.Image, tag: int, default: int) -> int:
-    """A TIFF's tag where it is a number, or the first of several; else the default."""
-    value = getattr(image, "tag_v2", {}).get(tag, default)
-    value = value[0] if isinstance(value, tuple) and value else value
-    return value if isinstance(value, int) else default
 
 
 def encode(pixels: Pixels, alpha: Pixels | None, format: PictureFormat, quality: int = 95) -> bytes:
@@ -301,6 +277,10 @@ def _pixels(image: Image.Image) -> Pixels:
 
 def _orientation(image: Image.Image) -> int:
     try:
+        if isinstance(exif := image.info.get("exif"), bytes):
+            check_exif(exif)
+        elif len(image.info.get("Raw profile type exif", "")) > _LONGEST_EXIF_TEXT:
+            return 1
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged EXIF is common in old archives and says nothing about the pixels
         return 1
@@ -312,10 +292,10 @@ def _to_8_bit(image: Image.Image, kind: _Format) -> Image.Image:
         values = np.asarray(image)
         if image.mode == "F" or int(values.min()) < 0 or int(values.max()) > 65_535:
             raise PictureError(f"the {kind.label} file has 32-bit pixels with an undefined white: save it with 16")
-        white = 2 ** min(_number(image, _BITS, 16), 16) - 1 if kind.name == "tiff" else 65_535
+        white = 2 ** min(tiff_number(image, _BITS, 16), 16) - 1 if kind.name == "tiff" else 65_535
         grey = ((values.astype(np.uint32) * 255 + white // 2) // white).clip(0, 255).astype(np.uint8)
         # Pillow turns a TIFF whose 0 is white round where it has 8 bits, and not where it has more.
-        return Image.fromarray(255 - grey if _number(image, _PHOTOMETRIC, 1) == 0 else grey)
+        return Image.fromarray(255 - grey if tiff_number(image, _PHOTOMETRIC, 1) == 0 else grey)
     if image.mode == "LAB":
         raise PictureError(f"the {kind.label} file holds CIELAB colours: save it as RGB")
     return image

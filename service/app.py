@@ -6,8 +6,10 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from service import problems
 from service.engine import Engine
@@ -74,7 +76,16 @@ async def _http_error(request: Request, error: Exception) -> Response:
     kind = _KINDS.get(error.status_code, problems.INVALID_REQUEST)
     response = Problem(kind, kind.title).response(context_of(request).id)
     response.headers.update(error.headers or {})
+    if kind is problems.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return response
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods of all routes that have the request's path: the router names those of the first alone."""
+    routes = iter_route_contexts(request.app.routes)
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in matching for method in route.methods or ()}
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -1,11 +1,12 @@
 """A client of the service, in a synchronous and an asynchronous form.
 
 with Client("http://127.0.0.1:8000") as client:
-    client.restore("photo.jpg", references=["ref1.jpg", "ref2.jpg"]).save("restored.png")
+    client.restore("photo.jpg", references=["ref1.jpg", "ref2.jpg"]).save("restored.jpg")
 """
 
 import asyncio
 import base64
+import mimetypes
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from urllib.parse import quote
 import httpx
 
 Source = str | Path | bytes
+Sources = Source | Sequence[Source]
 _LONGEST_PAUSE = 60.0
 _LOST_PAUSE = 1.0
 #: As httpx tells that nobody listens, or that who did was lost before the answer was whole.
@@ -42,7 +44,15 @@ class Restored:
     request_id: str
 
     def save(self, path: str | Path) -> None:
-        """Writes the picture as it came."""
+        """Writes the picture as it came: in the upload's format, or the one that `format` asked for.
+
+        Raises:
+            ValueError: the path's suffix means another format.
+        """
+        suffix = Path(path).suffix
+        meant, _ = mimetypes.MimeTypes().guess_type(f"picture{suffix}", strict=False)
+        if meant not in (None, self.media_type):
+            raise ValueError(f"the picture is {self.media_type}, not {suffix}: restore with the `format` to be saved")
         Path(path).write_bytes(self.picture)
 
 
@@ -55,16 +65,19 @@ class _Calls:
         self._timeout, self._retries = timeout, retries
 
     def _restore(
-        self, image: Source, references: Sequence[Source], options: Mapping[str, object]
+        self, image: Source, references: Sources, options: Mapping[str, object]
     ) -> tuple[str, str, dict[str, Any]]:
-        files = [("image", _file(image)), *(("references", _file(each)) for each in references)]
+        files = [("image", _file(image)), *_references(references)]
         # The service need not work on what we would no longer read.
         headers = {"Accept": "application/json", "X-Request-Timeout": str(self._timeout)}
         data = {name: str(value) for name, value in options.items() if value is not None}
         return "POST", "/restore", {"files": files, "data": data, "headers": headers}
 
-    def _put(self, name: str, references: Sequence[Source]) -> tuple[str, str, dict[str, Any]]:
-        return "PUT", _set(name), {"files": [("references", _file(each)) for each in references]}
+    def _put(self, name: str, references: Sources) -> tuple[str, str, dict[str, Any]]:
+        path, files = _set(name), _references(references)
+        if not files:
+            raise ValueError("a reference set has at least one reference")
+        return "PUT", path, {"files": files}
 
     def _pause(self, response: _Answer, attempt: int) -> float | None:
         """How long to wait before asking again; None when the answer stands."""
@@ -96,16 +109,22 @@ class Client(_Calls):
     def close(self) -> None:
         self._http.close()
 
-    def restore(self, image: Source, references: Sequence[Source] = (), **options: object) -> Restored:
-        """Restores a picture (a path or a file's bytes); `options` are those of POST /restore.
+    def restore(self, image: Source, references: Sources = (), **options: object) -> Restored:
+        """Restores a picture (a path or a file's bytes) with one or several references; `options` are those of
+        POST /restore.
 
         Raises:
             ServiceError: the service refused.
         """
         return _restored(self._send(*self._restore(image, references, options)))
 
-    def put_references(self, name: str, references: Sequence[Source]) -> dict[str, Any]:
-        """Uploads references under a name, for `restore(..., reference_set=name)`."""
+    def put_references(self, name: str, references: Sources) -> dict[str, Any]:
+        """Uploads one or several references under a name, for `restore(..., reference_set=name)`.
+
+        Raises:
+            ServiceError: the service refused.
+            ValueError: no references, or a name that no set can have.
+        """
         return _json(self._send(*self._put(name, references)))
 
     def get_references(self, name: str) -> dict[str, Any]:
@@ -153,11 +172,11 @@ class AsyncClient(_Calls):
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def restore(self, image: Source, references: Sequence[Source] = (), **options: object) -> Restored:
+    async def restore(self, image: Source, references: Sources = (), **options: object) -> Restored:
         """See `Client.restore`."""
         return _restored(await self._send(*self._restore(image, references, options)))
 
-    async def put_references(self, name: str, references: Sequence[Source]) -> dict[str, Any]:
+    async def put_references(self, name: str, references: Sources) -> dict[str, Any]:
         """See `Client.put_references`."""
         return _json(await self._send(*self._put(name, references)))
 
@@ -191,6 +210,11 @@ class AsyncClient(_Calls):
 def _file(source: Source) -> tuple[str, bytes]:
     # The service has no use for a file's name, so it never leaves this machine.
     return "file", source if isinstance(source, bytes) else Path(source).read_bytes()
+
+
+def _references(references: Sources) -> list[tuple[str, tuple[str, bytes]]]:
+    several = [references] if isinstance(references, str | Path | bytes) else references
+    return [("references", _file(each)) for each in several]
 
 
 def _set(name: str) -> str:

@@ -32,7 +32,7 @@ class ModelInfo:
     """A loaded bundle; `digests` are the SHA-256 of its files."""
 
     bundle: Annotated[str, Field(examples=["honestface-tiny"])]
-    version: Annotated[str, Field(examples=["0.13.0"])]
+    version: Annotated[str, Field(examples=["0.14.0"])]
     profile: Annotated[str, Field(examples=["tiny"])]
     device: Annotated[str, Field(examples=["cpu"])]
     precision: Annotated[str, Field(examples=["float32"])]

@@ -26,7 +26,10 @@ class FormLimits:
 
 @dataclass
 class Form:
-    """What a form held: the bytes of its files and the text of its fields, by name."""
+    """What a form held: the bytes of its files and the text of its fields, by name.
+
+    A file without name and bytes is none: so browsers send a file input in which nothing was chosen.
+    """
 
     files: dict[str, list[bytes]] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
@@ -40,7 +43,7 @@ async def read_form(content_type: str, chunks: AsyncIterator[bytes], limits: For
     """
     media_type, options = parse_options_header(content_type)
     if media_type != b"multipart/form-data":
-        raise Problem(UNSUPPORTED_MEDIA_TYPE, "send the picture as multipart/form-data")
+        raise Problem(UNSUPPORTED_MEDIA_TYPE, "send the files as multipart/form-data")
     boundary = options.get(b"boundary")
     if not boundary:
         raise Problem(INVALID_REQUEST, "the Content-Type names no multipart boundary")
@@ -70,7 +73,7 @@ class _Reader:
         self.complete = False
         self._headers: dict[bytes, bytes] = {}
         self._header_name, self._header_value = bytearray(), bytearray()
-        self._name, self._is_file, self._data = "", False, bytearray()
+        self._name, self._is_file, self._file_name, self._data = "", False, b"", bytearray()
 
     def callbacks(self) -> dict[str, object]:
         return {
@@ -104,17 +107,24 @@ class _Reader:
             raise Problem(INVALID_REQUEST, "a part of the form has no name")
         self._name = options[b"name"].decode("utf-8", "replace")
         self._is_file = self._name in self.limits.files
+        self._file_name = options.get(b"filename", b"")
         if self._is_file:
-            most = self.limits.files[self._name]
-            if len(self.form.files.get(self._name, [])) >= most:
-                raise Problem(TOO_MANY_PARTS, f"at most {most} file(s) are taken as '{self._name}'")
+            if self._file_name:
+                self._check_number()
         elif self._name not in self.limits.fields:
             known = ", ".join(sorted([*self.limits.files, *self.limits.fields]))
             raise Problem(INVALID_OPTION, f"unknown part '{self._name[:40]}'; known are {known}")
         elif self._name in self.form.fields:
             raise Problem(TOO_MANY_PARTS, f"'{self._name}' is given twice")
 
+    def _check_number(self) -> None:
+        most = self.limits.files[self._name]
+        if len(self.form.files.get(self._name, [])) >= most:
+            raise Problem(TOO_MANY_PARTS, f"at most {most} file(s) are taken as '{self._name}'")
+
     def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._is_file:
+            self._check_number()
         most = self.limits.file_bytes if self._is_file else MAX_FIELD_BYTES
         if len(self._data) + end - start > most:
             raise Problem(TOO_LARGE, f"'{self._name}' may have at most {most} bytes")
@@ -122,7 +132,8 @@ class _Reader:
 
     def _part_end(self) -> None:
         if self._is_file:
-            self.form.files.setdefault(self._name, []).append(bytes(self._data))
+            if self._file_name or self._data:
+                self.form.files.setdefault(self._name, []).append(bytes(self._data))
         else:
             self.form.fields[self._name] = self._data.decode("utf-8", "replace")
 

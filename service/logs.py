@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from typing import Any
 
 logger = logging.getLogger("honestface")
@@ -27,7 +28,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Sends every logger's records to stderr as JSON lines."""
+    """Sends every logger's records, and Python's warnings, to stderr as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -36,6 +37,14 @@ def configure(level: str) -> None:
     # At debug level they tell what is in files, such as a TIFF's description, and in forms.
     for name in ("PIL", "python_multipart"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    ignore_warnings_of_pictures()
+
+
+def ignore_warnings_of_pictures() -> None:
+    """Keeps Pillow from warning of what is odd in a file: somebody can make a small one that is odd thousands of
+    times."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def event(name: str, level: int = logging.INFO, **fields: object) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -12,7 +12,8 @@ Value = TypeVar("Value")
 
 class LruStore(Generic[Key, Value]):
     """Keeps values up to `max_bytes` together; one that has not been used for `ttl_s` seconds is gone, and its memory
-    with it, although nobody asks."""
+    with it, although nobody asks. An owner of keys who holds no more than an equal share of the bytes loses nothing to
+    another one."""
 
     def __init__(
         self,
@@ -20,8 +21,10 @@ class LruStore(Generic[Key, Value]):
         ttl_s: float,
         size_of: Callable[[Value], int],
         clock: Callable[[], float] = time.monotonic,
+        owner_of: Callable[[Key], str] = lambda key: "",
     ) -> None:
         self._max_bytes, self._ttl_s, self._size_of, self._clock = max_bytes, ttl_s, size_of, clock
+        self._owner_of = owner_of
         self._entries: OrderedDict[Key, tuple[Value, int, float]] = OrderedDict()
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -47,19 +50,19 @@ class LruStore(Generic[Key, Value]):
         return value
 
     def put(self, key: Key, value: Value) -> bool:
-        """Stores a value, at the cost of the least recently used ones.
+        """Stores a value, at the cost of the least recently used ones of the owner who holds the most.
 
-        If it alone is over the bound, False, and what was stored before stays.
+        If it is over the bound, alone or beside the equal shares of others, False, and what was stored before stays.
         """
         size = self._size_of(value)
-        if size > self._max_bytes:
+        self._expire()
+        leaving = self._leaving(key, size)
+        if leaving is None:
             return False
-        self.remove(key)
+        for each in (key, *leaving):
+            self._forget(each)
         self._entries[key] = (value, size, self._clock() + self._ttl_s)
         self._bytes += size
-        self._expire()
-        while self._bytes > self._max_bytes:
-            self.remove(next(iter(self._entries)))
         self._wait_for_the_oldest()
         return True
 
@@ -67,6 +70,28 @@ class LruStore(Generic[Key, Value]):
         """Forgets a value; False if there is none."""
         self._expire()
         return self._forget(key)
+
+    def _leaving(self, key: Key, size: int) -> list[Key] | None:
+        """What gives way to a value: each time the least recently used one of the owner who then holds the most, but
+        of none who holds no more than an equal share; None where that does not make enough room."""
+        held = Counter({self._owner_of(key): size})
+        entries: dict[str, deque[tuple[Key, int]]] = {}
+        for other, (_, other_size, _) in self._entries.items():
+            if other != key:
+                owner = self._owner_of(other)
+                held[owner] += other_size
+                entries.setdefault(owner, deque()).append((other, other_size))
+        share, over = self._max_bytes / len(held), held.total() - self._max_bytes
+        leaving = []
+        while over > 0:
+            most = max((owner for owner in entries if entries[owner]), key=held.__getitem__, default=None)
+            if most is None or held[most] <= share:
+                return None
+            other, other_size = entries[most].popleft()
+            leaving.append(other)
+            held[most] -= other_size
+            over -= other_size
+        return leaving
 
     def _wait_for_the_oldest(self) -> None:
         if self._timer is None and self._entries:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from service import problems
+from service.answer_schema import DOCUMENT_EXAMPLE, DOCUMENT_SCHEMA
 from service.options import MEDIA_TYPES, RestoreOptions
 from service.problems import MEDIA_TYPE, Kind, Problem
 
@@ -69,27 +70,6 @@ def problem_responses(*kinds: Kind) -> Responses:
 
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
 _HOW_MANY = "GET /health tells how many are taken."
-_REPORT = {
-    "affine_landmark_distance_eyes": {
-        "value": 3.1,
-        "unit": "px^2 at 512 px",
-        "by": "embedded landmark network, 68 points",
-    },
-    "identity_angle": {"value": 21.4, "unit": "degrees", "by": "embedded identity network, 128-d"},
-}
-_DOCUMENT = {
-    "request_id": "0b8ec0a1f34f4d0e8f6f",
-    "model": {"bundle": "honestface-tiny", "version": "0.13.0", "profile": "tiny"},
-    "picture": {"media_type": "image/png", "width": 1600, "height": 1200, "base64": "iVBORw0KGgo..."},
-    "faces": [
-        {
-            "box": [612.0, 280.5, 840.2, 560.0],
-            "landmarks": [[630.1, 402.7]],
-            "aligning_matrix": [[0.9, 0.0, -300.0], [0.0, 0.9, -180.0]],
-            "report": _REPORT,
-        }
-    ],
-}
 
 
 def _form_field(option: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +124,7 @@ RESTORE_RESPONSES: Responses = {
         "description": "The restored picture, in the form that the Accept header asks for",
         "content": {
             **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()},
-            "application/json": {"schema": {"type": "object"}, "example": _DOCUMENT},
+            "application/json": {"schema": DOCUMENT_SCHEMA, "example": DOCUMENT_EXAMPLE},
             "multipart/mixed": {"schema": {"type": "string", "format": "binary"}},
         },
         "headers": {

@@ -33,7 +33,12 @@ class RestoreOptions(BaseModel):
     diagnostics: Diagnostics | None = Field(
         None, description="The honesty report; unset: `summary` where the answer can hold it."
     )
-    seed: int | None = Field(None, ge=0, lt=2**63, description="Sample with this seed; unset: the posterior's mode.")
+    seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**63,
+        description="Sample with this seed; unset: the posterior's mode. The embedded bundle has nothing to sample.",
+    )
     format: PictureFormat | None = Field(
         None, description="Picture format; unset: the accepted one, the upload's own, or png."
     )

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from models.errors import HonestFaceError
@@ -44,13 +44,14 @@ class Worker:
         references: Sequence[Reference],
         names: Sequence[str],
         options: Options,
+        model: Mapping[str, str],
         targets: Targets,
         attempts: Any,
     ) -> None:
         from service.ray_cluster import import_ray
 
         self._ask = import_ray().get
-        self._files = FileRestorer(make_restorer(), references, names, options)
+        self._files = FileRestorer(make_restorer(), references, names, options, model)
         self._targets, self._attempts = targets, attempts
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
@@ -73,6 +74,7 @@ def restore_on_ray(
     references: Sequence[Reference],
     names: Sequence[str],
     options: Options,
+    model: Mapping[str, str],
     targets: Targets,
     workers: int,
     device: str,
@@ -93,7 +95,7 @@ def restore_on_ray(
         if not share["num_cpus"] or (device.startswith("cuda") and not share["num_gpus"]):
             there = f"{has.get('CPU', 0):.0f} CPUs and {has.get('GPU', 0):.0f} GPUs"
             raise HonestFaceError(f"{there} are not enough for {workers} workers")
-        yield from _results(ray, share, workers, (make_restorer, references, names, options, targets), plan)
+        yield from _results(ray, share, workers, (make_restorer, references, names, options, model, targets), plan)
 
 
 def _results(

@@ -8,7 +8,7 @@ from service.lru import LruStore
 from service.metrics import Metrics
 from service.problems import NOT_READY, Problem
 from service.ray_cluster import keep_to_loopback
-from service.reference_sets import ReferenceSet, ReferenceStore, check_name, not_found, too_large
+from service.reference_sets import ReferenceSet, ReferenceStore, check_name, not_found, owner_of, too_large
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -24,10 +24,11 @@ class SharedReferenceSets:
             settings.reference_sets_bytes,
             settings.reference_set_ttl_s,
             lambda entry: entry.bytes,
+            owner_of=owner_of,
         )
 
     async def put(self, key: Key, entry: ReferenceSet) -> bool:
-        """Stores a set; False if it alone is too large."""
+        """Stores a set; False if there is no room for it."""
         return self._sets.put(key, entry)
 
     async def get(self, key: Key, known: float | None) -> ReferenceSet | Literal["known"] | None:

@@ -23,8 +23,8 @@ class ReferenceSet:
 
     @property
     def bytes(self) -> int:
-        """Memory that its references take."""
-        return sum(map(reference_bytes, self.references))
+        """Memory that its references take; one that it holds several times is in memory once."""
+        return sum(map(reference_bytes, set(self.references)))
 
 
 def reference_bytes(reference: Reference) -> int:
@@ -34,30 +34,39 @@ def reference_bytes(reference: Reference) -> int:
     )
 
 
+def owner_of(key: tuple[str, str]) -> str:
+    """Whose entry it is that a store has under a key."""
+    return key[0]
+
+
 class ReferenceStore:
-    """The cache of references by the hash of their file, and the reference sets of each caller.
+    """Of each caller the cache of references by the hash of their file, and the reference sets: how fast an answer is
+    tells nobody what others have sent, and nobody's many references push out another one's few.
 
     The sets are awaited: a service of many replicas keeps them elsewhere (service.ray_reference_sets).
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
-        self._cache: LruStore[bytes, Reference] = LruStore(
-            settings.cache_bytes, settings.cache_ttl_s, reference_bytes, clock
+        self._cache: LruStore[tuple[str, str], Reference] = LruStore(
+            settings.cache_bytes, settings.cache_ttl_s, reference_bytes, clock, owner_of
         )
         self._sets: LruStore[tuple[str, str], ReferenceSet] = LruStore(
             settings.reference_sets_bytes,
             settings.reference_set_ttl_s,
             lambda entry: entry.bytes,
             clock,
+            owner_of,
         )
         metrics.follow(metrics.cache_bytes, lambda: self._cache.bytes)
         metrics.follow(metrics.reference_sets, lambda: len(self._sets))
         metrics.follow(metrics.reference_sets_bytes, lambda: self._sets.bytes)
 
-    async def analysed(self, data: bytes, analyse: Callable[[bytes], Awaitable[Reference]]) -> Reference:
-        """The reference that a file holds, from the cache or freshly analysed."""
-        key = hashlib.sha256(data).digest()
+    async def analysed(
+        self, data: bytes, analyse: Callable[[bytes], Awaitable[Reference]], owner: str = ""
+    ) -> Reference:
+        """The reference that a caller's file holds, from the cache or freshly analysed."""
+        key = (owner, hashlib.sha256(data).hexdigest())
         reference = self._cache.get(key)
         self._metrics.cache_lookups.labels("miss" if reference is None else "hit").inc()
         if reference is None:
@@ -99,5 +108,7 @@ def not_found(name: str) -> Problem:
 
 
 def too_large() -> Problem:
-    """What to raise for a set that is larger than all sets may be together."""
-    return Problem(TOO_LARGE, "the references are larger than all reference sets may be together")
+    """What to raise for a set that finds no room."""
+    return Problem(
+        TOO_LARGE, "the references are larger than all reference sets may be together, or than other callers leave room"
+    )

@@ -22,12 +22,14 @@ CLIENT_CLOSED = 499  # logged and counted when the client left before its answer
 
 @dataclass
 class RequestContext:
-    """A request's id, its start by time.monotonic(), seconds by stage, and counts for its log line."""
+    """A request's id, its start by time.monotonic(), seconds by stage, counts for its log line, and whose it is
+    (`keys.authenticate`)."""
 
     id: str
     started: float = field(default_factory=time.monotonic)
     stages: dict[str, float] = field(default_factory=dict)
     fields: dict[str, object] = field(default_factory=dict)
+    owner: str = ""
 
     def spend(self, stage: str, seconds: float) -> None:
         """Adds to a stage's time."""

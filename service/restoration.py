@@ -1,6 +1,7 @@
 """POST /restore without its HTTP: from uploaded bytes to the answer's, through the CPU pool and the device."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,8 @@ class RestorationPipeline:
         self._references_at_once = asyncio.Semaphore(settings.cpu_workers)
         # Each worker computes on one thread: together they would otherwise crowd the device thread off its cores.
         self._cpu = ThreadPoolExecutor(settings.cpu_workers, "cpu", use_threads, (1,))
+        # When the task that each of its threads is at began.
+        self._begun: dict[int, float] = {}
         self._make_engine = make_engine
         self.engine: Engine | None = None
         self.batcher: Batcher[FaceJob, Pixels] = Batcher(
@@ -88,6 +91,12 @@ class RestorationPipeline:
         sizes = [1 << power for power in range(self._settings.faces_a_batch.bit_length())]
         self._admission.throughput.assume(engine.warm_up(sizes, self._settings.device_threads))
         self.engine = engine
+
+    @property
+    def longest_task_seconds(self) -> float:
+        """How long the CPU pool has been at the task that it has been at the longest; 0 where it is at none."""
+        now = time.monotonic()
+        return now - min(self._begun.copy().values(), default=now)
 
     def close(self) -> None:
         """Ends the CPU pool; pending work is dropped."""
@@ -181,7 +190,7 @@ class RestorationPipeline:
                 return (await self._on_cpu(context, "align", lambda: restorer.prepare_references([picture], [""])))[0]
 
         with _told_apart(index):
-            return await self._references.analysed(reference, analyse)
+            return await self._references.analysed(reference, analyse, context.owner)
 
     async def _generate(self, context: RequestContext, jobs: Sequence[FaceJob], deadline: float) -> list[Pixels]:
         try:
@@ -207,8 +216,12 @@ class RestorationPipeline:
         """Runs work in the CPU pool; the time before it starts counts as queueing."""
 
         def timed() -> tuple[T, float, float]:
-            started = time.monotonic()
-            return work(), started, time.monotonic()
+            thread, started = threading.get_ident(), time.monotonic()
+            self._begun[thread] = started
+            try:
+                return work(), started, time.monotonic()
+            finally:
+                del self._begun[thread]
 
         submitted = time.monotonic()
         result, started, ended = await asyncio.get_running_loop().run_in_executor(self._cpu, timed)

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from models.errors import HonestFaceError, PictureError
-from service.restore_files import READ_SUFFIXES, WRITTEN, FileRestorer, Targets, one_line, read_picture
+from service.restore_files import PICTURE_SUFFIXES, WRITTEN, FileRestorer, Targets, one_line, read_picture
 
 #: What disks keep at their root: nobody's pictures, and often not readable.
 SYSTEM_FOLDERS = {"lost+found", "$RECYCLE.BIN", "System Volume Information"}
@@ -27,12 +27,19 @@ class Entry(NamedTuple):
     inside: str
 
 
+class Plan(NamedTuple):
+    """What there is to restore, and how many other files a folder holds."""
+
+    entries: list[Entry]
+    left_out: int = 0
+
+
 @dataclass(frozen=True)
 class Result:
     """What became of a picture: a line of the manifest.
 
     `restored`; `present`: its output was there before this run, and no line tells how it came there; or `failed`, with
-    the `error` in one line. `seconds` is the time from reading it to writing its output.
+    the `error` in one line. `seconds` is the time from reading it to writing its output, `model` what restored it.
     """
 
     input: str
@@ -42,23 +49,25 @@ class Result:
     seconds: float | None = None
     error: str | None = None
     warnings: tuple[str, ...] = ()
+    model: Mapping[str, str] | None = None
 
     def line(self) -> str:
         # In ASCII: names in an old archive may hold bytes that are not UTF-8, which only an escape brings back.
         return json.dumps(asdict(self))
 
 
-def plan_folder(folder: Path, targets: Targets) -> list[Entry]:
+def plan_folder(folder: Path, targets: Targets) -> Plan:
     """Every picture below a folder, under the same name below the targets' folders.
 
-    A format that is read but not written gets .png behind its own ending. Hidden files, what a file system keeps for
-    itself and the targets' own folders, should they lie inside, are left out.
+    A format that is not written gets .png behind its own ending. What bears the ending of a format that is not read is
+    a picture as well: it will fail. Other files are counted. Hidden ones, what a file system keeps for itself and the
+    targets' own folders, should they lie inside, are not.
 
     Raises:
         PictureError: a folder cannot be read or none holds pictures, or two would be written to the same file.
     """
     own = {os.path.realpath(path) for path in targets.given}
-    plan = []
+    plan, left_out = [], 0
     try:
         for parent, folders, names in os.walk(folder, onerror=_raise):
             here = Path(parent)
@@ -69,20 +78,24 @@ def plan_folder(folder: Path, targets: Targets) -> list[Entry]:
             ]
             for name in names:
                 path = here / name
-                if not name.startswith(".") and path.suffix.lower() in READ_SUFFIXES and path.is_file():
+                if name.startswith("."):
+                    continue
+                if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
                     plan.append(Entry(str(path), _written(str(path.relative_to(folder)))))
+                else:
+                    left_out += 1
     except OSError as error:
         raise PictureError(f"{error.filename}: {error.strerror}") from error
     if not plan:
         raise PictureError(f"{folder}: no pictures in this folder")
-    return _without_clashes(sorted(plan), targets)
+    return Plan(_without_clashes(sorted(plan), targets), left_out)
 
 
 def _raise(error: OSError) -> None:
     raise error
 
 
-def plan_list(listing: Path, targets: Targets) -> list[Entry]:
+def plan_list(listing: Path, targets: Targets) -> Plan:
     """The pictures that a text file names, one a line; a relative name counts from the list's own folder.
 
     What lies below that folder keeps its place below the targets' folders, anything else its whole path.
@@ -104,7 +117,7 @@ def plan_list(listing: Path, targets: Targets) -> list[Entry]:
         plan[whole] = Entry(os.path.join(listing.parent, line), _written(inside))
     if not plan:
         raise PictureError(f"{listing}: no pictures in this list")
-    return _without_clashes(list(plan.values()), targets)
+    return Plan(_without_clashes(list(plan.values()), targets))
 
 
 def _written(inside: str) -> str:
@@ -156,7 +169,9 @@ def restore_each(files: FileRestorer, targets: Targets, plan: Iterable[Entry]) -
             yield Result(entry.photo, str(own.output), "failed", error=one_line(photo, error))
         else:
             seconds = round(time.perf_counter() - started, 3)
-            yield Result(entry.photo, str(own.output), "restored", done.faces, seconds, None, done.warnings)
+            yield Result(
+                entry.photo, str(own.output), "restored", done.faces, seconds, None, done.warnings, files.model
+            )
 
 
 #: As the line of every result begins.
@@ -226,7 +241,7 @@ class Manifest:
 
 
 def restore_archive(
-    plan: Sequence[Entry],
+    plan: Plan,
     targets: Targets,
     restore: Callable[[Sequence[Entry]], Iterator[Result]],
     manifest_path: Path | None,
@@ -235,34 +250,50 @@ def restore_archive(
 
     Raises:
         HonestFaceError: the manifest cannot be written.
+        KeyboardInterrupt: it was interrupted, and has told what became of the pictures so far.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         manifest = Manifest(manifest_path) if manifest_path else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HonestFaceError(f"{manifest_path}: this manifest cannot be gone on with: {error}") from error
-    left, failures, restored = [], [], 0
-    for entry in plan:
+    left: list[Entry] = []
+    for entry in plan.entries:
         output = targets.below(entry.inside).output
         if not os.path.exists(output):  # nor where that cannot be told: writing will say why
             left.append(entry)
         elif manifest and str(output) not in manifest.told:
             manifest.add(Result(entry.photo, str(output), "present"))
+    failures: list[str] = []
+    restored, interrupted = 0, False
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("restoring", total=len(left))
-        for result in restore(left) if left else ():
-            if manifest:
-                manifest.add(result)
-            for warning in result.warnings:
-                console.print(f"warning: {warning}", markup=False)
-            restored += result.status == "restored"
-            if result.error is not None:
-                failures.append(result.error)
-            progress.advance(task)
+    try:
+        # Elsewhere than on a terminal all that it would show is a blank line.
+        with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as progress:
+            task = progress.add_task("restoring", total=len(left))
+            for result in restore(left) if left else ():
+                restored += result.status == "restored"
+                if result.error is not None:
+                    failures.append(result.error)
+                if manifest:
+                    manifest.add(result)
+                for warning in result.warnings:
+                    console.print(f"warning: {warning}", markup=False)
+                progress.advance(task)
+    except KeyboardInterrupt:
+        interrupted = True
     if manifest:
         manifest.close()
-    console.print(f"{restored} restored, {len(plan) - len(left)} were finished already, {len(failures)} failed")
+    finished = len(plan.entries) - len(left)
+    others = f"; {_other_files(plan.left_out)} left out" if plan.left_out else ""
+    console.print(f"{restored} restored, {finished} were finished already, {len(failures)} failed{others}")
     for failure in sorted(failures):
         console.print(failure, markup=False)
+    if interrupted:
+        console.print("interrupted: run it again to go on")
+        raise KeyboardInterrupt
     return len(failures)
+
+
+def _other_files(count: int) -> str:
+    return "1 other file was" if count == 1 else f"{count} other files were"

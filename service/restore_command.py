@@ -70,9 +70,11 @@ def restore(
     """
     from models.errors import HonestFaceError
     from models.face_restorer import Options
-    from service.restore_archive import check_overwritten, plan_folder, plan_list, restore_archive, restore_each
+    from service.logs import ignore_warnings_of_pictures
+    from service.restore_archive import Plan, check_overwritten, plan_folder, plan_list, restore_archive, restore_each
     from service.restore_files import FileRestorer, Targets, is_archive, one_line, read_picture
 
+    ignore_warnings_of_pictures()
     targets = Targets(output, report, compare)
     archive = is_archive(photo)
     if (manifest or workers) and not archive:
@@ -81,11 +83,12 @@ def restore(
         raise typer.BadParameter(complaint)
     options = Options(faces, strength, color_fix, seed, "full" if report else "summary", upscale)
     # All that can be wrong with the files is found before the seconds that loading takes.
-    plan = (plan_folder if photo.is_dir() else plan_list)(photo, targets) if archive else []
-    check_overwritten(plan, targets, reference or [])
+    plan = (plan_folder if photo.is_dir() else plan_list)(photo, targets) if archive else Plan([])
+    check_overwritten(plan.entries, targets, reference or [])
     picture = None if archive else read_picture(photo, upscale)
     pictures = [read_picture(path) for path in reference or []]
     names = [str(path) for path in reference or []]
+    model = describe_model(bundle)
 
     if workers:
         from service.ray_archive import restore_on_ray
@@ -93,10 +96,10 @@ def restore(
         # Here the references are made once, on the CPU; each worker loads the bundle for itself, where its device is.
         prepared = load_restorer(bundle, "cpu").prepare_references(pictures, names) if pictures else []
         make = partial(load_restorer, bundle, device, precision)
-        restore = partial(restore_on_ray, make, prepared, names, options, targets, workers, device)
+        restore = partial(restore_on_ray, make, prepared, names, options, model, targets, workers, device)
         raise typer.Exit(1 if restore_archive(plan, targets, restore, manifest) else 0)
     restorer = load_restorer(bundle, device, precision)
-    files = FileRestorer(restorer, restorer.prepare_references(pictures, names), names, options)
+    files = FileRestorer(restorer, restorer.prepare_references(pictures, names), names, options, model)
     if picture is None:
         raise typer.Exit(1 if restore_archive(plan, targets, partial(restore_each, files, targets), manifest) else 0)
     try:
@@ -107,6 +110,18 @@ def restore(
         typer.echo(f"warning: {warning}", err=True)
     restored = "1 face" if done.faces == 1 else f"{done.faces} faces"
     typer.echo(f"{output}: {restored} restored in {done.seconds:.1f} s")
+
+
+def describe_model(bundle: Path | None) -> dict[str, str]:
+    """The `model` of the service's answers, of a bundle that need not be loaded.
+
+    Raises:
+        BundleError: there is no such bundle.
+    """
+    from models.bundle import TINY_BUNDLE, read_manifest
+
+    manifest = read_manifest(bundle or TINY_BUNDLE)
+    return {"bundle": manifest.name, "version": manifest.version, "profile": manifest.profile}
 
 
 def load_restorer(bundle: Path | None, device: str, precision: Precision = "auto") -> "FaceRestorer":

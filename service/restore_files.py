@@ -4,7 +4,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +16,10 @@ from models.face_restorer import FaceRestorer, Options, Restoration
 from models.picture import Picture, PictureLimits, check_enlarged, check_side, decode, encode
 from models.references import Reference
 
-READ_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"})
+_READ = {".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"}
+_CAMERA_RAW = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef"}
+#: Of pictures, also of such as are not read: no photograph of a folder is left out in silence.
+PICTURE_SUFFIXES = frozenset({*_READ, *_CAMERA_RAW, ".heic", ".heif", ".hif", ".jp2", ".jxl"})
 #: Scans from an archive are large files; the limit on pixels stays.
 LIMITS = PictureLimits(bytes=2**30)
 WRITTEN: dict[str, PictureFormat] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
@@ -77,12 +80,13 @@ class Done:
 
 @dataclass(frozen=True, eq=False)
 class FileRestorer:
-    """Restores files with one set of references; `names` are the references' own."""
+    """Restores files with one set of references; `names` are the references' own, `model` is told with each result."""
 
     restorer: FaceRestorer
     references: Sequence[Reference]
     names: Sequence[str]
     options: Options
+    model: Mapping[str, str]
 
     def restore(self, photo: Path, picture: Picture, targets: Targets) -> Done:
         """Restores a picture and writes its targets, the output last: where it stands, all is done.
@@ -119,6 +123,7 @@ class FileRestorer:
         return {
             "photo": str(photo),
             "output": str(output),
+            "model": dict(self.model),
             "references": list(self.names),
             "options": asdict(self.options),
             "faces": [
@@ -128,7 +133,8 @@ class FileRestorer:
         }
 
     def _warnings(self, photo: Path, restoration: Restoration) -> tuple[str, ...]:
-        return tuple(
+        several = (f"{photo} holds several pictures, as pages or frames: only the first was restored",)
+        return several * restoration.picture.first_of_several + tuple(
             f"{name} seems to show another person than {photo} "
             f"({evidence.angle_to_input:.0f} degrees apart, up to {report.matching_angle:.0f} match)"
             for report in restoration.reports
@@ -144,7 +150,10 @@ def read_picture(path: Path, upscale: int = 1) -> Picture:
         PictureError: naming the file; it is missing, no picture that can be read, or would be too large.
     """
     try:
-        picture = decode(path.read_bytes(), LIMITS)
+        data = path.read_bytes()
+        if path.suffix.lower() in _CAMERA_RAW:  # most are TIFFs whose first picture is a small preview
+            raise PictureError("a camera raw file is not read: save it as TIFF, PNG or JPEG")
+        picture = decode(data, LIMITS)
         check_enlarged(picture.width, picture.height, upscale, LIMITS)
         return picture
     except OSError as error:

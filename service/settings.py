@@ -80,7 +80,11 @@ class Settings(BaseSettings):
     reference_set_ttl_s: float = Field(3600.0, gt=0, description="How long a reference set is kept after its last use.")
 
     drain_s: float = Field(30.0, ge=0, description="After SIGTERM: the longest that work in flight is waited for.")
-    stall_s: float = Field(120.0, gt=0, description="A device thread silent for longer turns /livez to 503.")
+    stall_s: float = Field(
+        120.0,
+        gt=0,
+        description="A device thread silent for longer, or a decoding thread longer at one task, turns /livez to 503.",
+    )
     death_grace_s: float = Field(2.0, ge=0, description="From the device thread's death to the process's exit.")
 
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -52,7 +52,7 @@ class Service:
 
     def close(self) -> None:
         """Ends the threads; what the device has begun is finished."""
-        if self.alive:
+        if self._device_alive:
             self.pipeline.batcher.close(timeout=LAST_SECONDS)
         self.pipeline.close()
 
@@ -69,6 +69,11 @@ class Service:
 
     @property
     def alive(self) -> bool:
+        """The device thread gives signs of life, and no thread of the CPU pool is lost in a task."""
+        return self._device_alive and self.pipeline.longest_task_seconds < self.settings.stall_s
+
+    @property
+    def _device_alive(self) -> bool:
         """The device thread lives and, once it has loaded the bundle, gives signs of life."""
         batcher = self.pipeline.batcher
         return batcher.alive and (not self.started or batcher.silent_seconds < self.settings.stall_s)

@@ -16,7 +16,7 @@ from models.geometry import ARCFACE_112, ARCFACE_SIZE, Pixels, fit_similarity, f
 from models.geometry import warp as resample
 from training.decoded_pictures import read_pixels
 from training.face_views import mirror_landmarks, relight
-from training.faces import described_pictures, labelled_pictures, load_faces
+from training.faces import described_pictures, labelled_pictures, load_faces, refuse_labels, write_labels
 
 _SEED = 0
 #: Pixels around the ArcFace-112 frame on each side: room for the jitter of the stage that learns from the blends.
@@ -67,7 +67,12 @@ def pictures_to_blend(
 
 
 def blend_faces(pictures: list[tuple[Path, NDArray[np.float32]]], teacher: Teacher, out: Path, count: int) -> None:
-    """Writes `count` blends of `pictures` (path, landmarks `[68, 2]`) to `out`, with a `labels.npz`."""
+    """Writes `count` blends of `pictures` (path, landmarks `[68, 2]`) to `out`, with a `labels.npz`.
+
+    Raises:
+        PictureError: `out` has labels already: of blends, or of photographs.
+    """
+    refuse_labels(out)
     out.mkdir(parents=True, exist_ok=True)
     files, marks, descriptors = [], [], []
     for number in range(count):
@@ -80,7 +85,7 @@ def blend_faces(pictures: list[tuple[Path, NDArray[np.float32]]], teacher: Teach
         marks.append(share * first[1] + (1 - share) * second[1])
         descriptors.append(teacher.describe([crop])[0])
         Image.fromarray(face).save(out / files[-1], quality=95)
-    np.savez(out / "labels.npz", files=files, landmarks=np.stack(marks).astype(np.float32), sface=np.stack(descriptors))
+    write_labels(out, files, marks, descriptors)
 
 
 def _framed(path: Path, landmarks: NDArray[np.float32], mirrored: bool) -> tuple[Pixels, NDArray[np.float64]]:

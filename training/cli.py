@@ -48,8 +48,8 @@ def blend_faces(
         ),
     ],
     teacher: Annotated[Path, typer.Option(help="Recogniser (ONNX) of ArcFace-112 crops, RGB 0..255: SFace.")],
-    out: Annotated[Path, typer.Option(help="Folder of the blends: an `extra` of the identity stage.")],
-    count: Annotated[int, typer.Option(help="How many.")] = 30_000,
+    out: Annotated[Path, typer.Option(help="Folder of the blends, without labels: an `extra` of the identity stage.")],
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 30_000,
     held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
 ) -> None:
     """Blend faces of different people and let the teacher describe them, for the identity stage."""
@@ -67,7 +67,7 @@ def evaluate(
     preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2 or wide.")] = "vqfr-v2",
     split: Annotated[str, typer.Option(help="Part of the data.")] = "val",
     held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
-    count: Annotated[int, typer.Option(help="At most this many faces.")] = 1000,
+    count: Annotated[int, typer.Option(min=1, help="At most this many faces.")] = 1000,
     references: Annotated[int, typer.Option(min=1, help="At most so many of a person's other pictures a face.")] = 2,
     vgg16: Annotated[Path | None, typer.Option(help="VGG16 features (Caffe order) for the feature distance.")] = None,
     lpips: Annotated[Path | None, typer.Option(help="torchvision's AlexNet state dict, for LPIPS.")] = None,
@@ -83,17 +83,18 @@ def evaluate(
     from models.errors import HonestFaceError
     from training.degradation import PRESETS
     from training.evaluation import evaluate as measure
+    from training.evaluation import make_ready
     from training.faces import load_faces
     from training.images import save_sheet
     from training.metrics import MetricFiles
 
     if preset not in PRESETS:
         raise HonestFaceError(f"--preset is one of {', '.join(PRESETS)}, not {preset}")
+    make_ready(out, device)
     files = MetricFiles(vgg16, lpips, dists, pyiqa)
     loaded = load_bundle(bundle, device)
     faces = load_faces(data, split, held_out_people)
     found = measure(loaded, faces, preset, count, files, color_fix, device, references)
-    out.mkdir(parents=True, exist_ok=True)
     (out / f"{preset}.md").write_text(found.markdown() + "\n")
     (out / f"{preset}.csv").write_text(found.csv())
     save_sheet(found.sheet, out / f"{preset}.png")
@@ -104,12 +105,18 @@ def evaluate(
 def label_faces(
     data: Annotated[Path, typer.Option(help="Folder of aligned faces without labels.npz.")],
     bundle: Annotated[Path | None, typer.Option(help="Whose landmark network; the embedded bundle by default.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Recogniser (ONNX) as of blend-faces: writes its descriptors (sface) too.")
+    ] = None,
 ) -> None:
-    """Find the 68 landmarks of every face of a folder: the landmarks and identity stages and blend-faces need them."""
+    """Find the 68 landmarks of every face of a folder, for the landmarks stage and blend-faces; with a teacher, its
+    descriptors too, for the identity stage."""
     from models.bundle import load_bundle
+    from training.blended_faces import Teacher
     from training.label_faces import label_faces as label
 
-    typer.echo(f"{data / 'labels.npz'}: {label(data, load_bundle(bundle).analyzer)} faces")
+    known = Teacher(teacher) if teacher else None
+    typer.echo(f"{data / 'labels.npz'}: {label(data, load_bundle(bundle).analyzer, known)} faces")
 
 
 @app.command()
@@ -126,7 +133,7 @@ def degrade_sheet(
     """A picture sheet to see what a degradation preset does: the face, then some draws."""
     import numpy as np
 
-    from models.errors import HonestFaceError, PictureError
+    from models.errors import HonestFaceError
     from training.degradation import PRESETS, degrade
     from training.faces import PICTURE_SUFFIXES, load_faces
     from training.images import save_sheet
@@ -136,8 +143,6 @@ def degrade_sheet(
     if out.suffix.lower() not in PICTURE_SUFFIXES:
         raise HonestFaceError(f"--out {out}: its name ends in none of {', '.join(sorted(PICTURE_SUFFIXES))}")
     faces = load_faces(data, split, held_out_people)
-    if not faces.targets:
-        raise PictureError(f"{data} has no sharp faces (hq = 1) in the {split} split")
     rows = []
     for place, index in enumerate(faces.targets[:: max(1, len(faces.targets) // count)][:count]):
         face = faces.enlarged(index)

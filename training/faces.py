@@ -5,7 +5,9 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,10 @@ from models.geometry import Pixels
 from training.decoded_pictures import DecodedPictures, read_pixels
 
 Values = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+#: What an index may say of a file's sharpness, in any case of letters.
+_SHARP = {"1": True, "true": True, "0": False, "false": False}
 #: Grey levels that two pictures of 32 px differ by at most if they are one photograph; two of one sitting differ by 4.
 _COPY = 2.0
 #: SFace's cosine above which two pictures are taken for one person: measured on the training data, 99.9 % of strangers'
@@ -44,20 +49,28 @@ class FaceFile:
 class Faces:
     """A list of faces, the last used ones decoded, and the other pictures of each identity.
 
-    Of every picture that was compared with another 1 KiB is kept.
+    Of every picture that was compared with another 1 KiB is kept. `source` says in errors where the list comes from.
     """
 
     files: list[FaceFile]
+    source: str = "the list"
     _decoded: DecodedPictures = field(default_factory=DecodedPictures)
     _thumbnails: dict[int, Pixels] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.files:
-            raise PictureError("no face pictures found for this split")
+            raise PictureError(f"{self.source} has no face pictures")
         self.of_identity: dict[str, list[int]] = defaultdict(list)
         for index, file in enumerate(self.files):
             self.of_identity[file.identity].append(index)
-        self.targets = [index for index, file in enumerate(self.files) if file.hq]
+
+    @cached_property
+    def targets(self) -> list[int]:
+        """The faces that are sharp enough; raises PictureError if none is."""
+        found = [index for index, file in enumerate(self.files) if file.hq]
+        if not found:
+            raise PictureError(f"{self.source} has no sharp faces (hq = 1)")
+        return found
 
     def pixels(self, index: int) -> Pixels:
         """RGB `[S, S, 3]` in the file's own size."""
@@ -94,13 +107,15 @@ def load_faces(root: Path, split: str, held_out_people: int | None = None) -> Fa
 
     Either `root/index.csv` lists them (file, identity, split, hq), with an optional `labels.npz` beside it (files,
     landmarks, sface), or there is a folder per identity, in the order of their names (numbers as numbers), of which the
-    first `held_out_people` are `val`, or else every tenth; then too `labels.npz` may stand beside them.
+    first `held_out_people` are `val`, or else every tenth; then too `labels.npz` may stand beside them. Folders without
+    pictures are nobody's, nor are hidden ones, whose names begin with a dot; there every picture counts as sharp.
 
     Raises:
         PictureError: no such folder or split, a damaged index or labels, names that lead out of `root`, or
             `held_out_people` beside an index, which says itself who is held out.
     """
-    return Faces([file for file in all_files(root, held_out_people) if file.split == split])
+    found = [file for file in all_files(root, held_out_people) if file.split == split]
+    return Faces(found, f"{root}: the {split} split")
 
 
 def all_files(root: Path, held_out_people: int | None = None) -> list[FaceFile]:
@@ -110,7 +125,7 @@ def all_files(root: Path, held_out_people: int | None = None) -> list[FaceFile]:
     labels = _read_labels(root / "labels.npz") if (root / "labels.npz").exists() else {}
     marks, descriptors = (labels.get(kind, {}) for kind in ("landmarks", "sface"))
     if _has_index(root, held_out_people):
-        rows = [(r["file"], r["identity"], r["split"], r["hq"] == "1") for r in _read_index(root, "identity", "hq")]
+        rows = [(r["file"], r["identity"], r["split"], _sharp(root, r)) for r in _read_index(root, "identity", "hq")]
     else:
         rows = _in_folders(root, held_out_people)
     return [FaceFile(root / row[0], *row[1:], marks.get(row[0]), descriptors.get(row[0])) for row in rows]
@@ -205,6 +220,13 @@ def _read_index(root: Path, *more: str) -> list[dict[str, str]]:
     return rows
 
 
+def _sharp(root: Path, row: dict[str, str]) -> bool:
+    sharp = _SHARP.get(row["hq"].strip().lower())
+    if sharp is None:
+        raise PictureError(f"{root / 'index.csv'}: hq of {row['file']} is {row['hq']!r}, must be 1 or 0")
+    return sharp
+
+
 def _in_folders(root: Path, held_out_people: int | None) -> list[tuple[str, str, str, bool]]:
     """File, identity, split and sharpness of the pictures in a folder per person."""
     held_out = set(_held_out_folders(root, held_out_people))
@@ -212,7 +234,7 @@ def _in_folders(root: Path, held_out_people: int | None) -> list[tuple[str, str,
         (f"{folder}/{path.name}", folder, "val" if folder in held_out else "train", True)
         for folder in _folders(root)
         for path in sorted((root / folder).iterdir())
-        if path.suffix.lower() in PICTURE_SUFFIXES
+        if _is_picture(path)
     ]
 
 
@@ -222,7 +244,13 @@ def _held_out_folders(root: Path, held_out_people: int | None) -> list[str]:
 
 
 def _folders(root: Path) -> list[str]:
-    return sorted((path.name for path in root.iterdir() if path.is_dir()), key=_numbers_in_order)
+    shown = (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted((path.name for path in shown if any(map(_is_picture, path.iterdir()))), key=_numbers_in_order)
+
+
+def _is_picture(path: Path) -> bool:
+    """By its name; what macOS leaves beside a picture, `._a.jpg`, is none."""
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
 
 def _numbers_in_order(name: str) -> list[tuple[bool, int, str]]:
@@ -243,6 +271,22 @@ def _read_labels(path: Path) -> dict[str, dict[str, Values]]:
             raise PictureError(f"{path}: {len(names)} files, but {kind} of shape {list(values.shape)}")
     names = [_inside(path, name) for name in names]
     return {kind: dict(zip(names, values, strict=True)) for kind, values in labels.items()}
+
+
+def refuse_labels(folder: Path) -> None:
+    """Raises PictureError if there are labels in `folder`, which would be lost."""
+    for name in ("labels.npz", "landmarks.npz"):
+        if (folder / name).exists():
+            raise PictureError(f"{folder / name} exists: it is not overwritten")
+
+
+def write_labels(folder: Path, files: Sequence[str], landmarks: Sequence[Floats], sface: Sequence[Floats]) -> None:
+    """`folder/labels.npz`, whole or not at all; `sface` may be empty."""
+    values = {"landmarks": landmarks, "sface": sface} if sface else {"landmarks": landmarks}
+    temporary = folder / "labels.part.npz"
+    stacked = {kind: np.stack(rows).astype(np.float32) for kind, rows in values.items()}
+    np.savez(temporary, allow_pickle=False, files=np.array(files), **stacked)
+    temporary.replace(folder / "labels.npz")
 
 
 def _inside(source: Path, name: str) -> str:

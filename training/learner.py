@@ -1,6 +1,6 @@
 """A network with its optimiser: the generator, and where there is one, the adversary it alternates with."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any, Literal
 
@@ -25,13 +25,17 @@ class _Forward(nn.Module):
 
 
 class Learner:
-    """Accumulates gradients of a network's losses and steps its optimiser, unless a gradient is not finite."""
+    """Accumulates gradients of a network's losses and steps its optimiser, unless a gradient is not finite.
+
+    Then `written`, what forward passes write themselves, is put back as it was at `begin`.
+    """
 
     def __init__(
         self,
         accelerator: Accelerator,
         network: nn.Module,
         losses: Callable[..., Losses],
+        written: Callable[[], Iterable[Tensor]],
         learning_rate: float,
         weight_decay: float,
         betas: tuple[float, float],
@@ -39,12 +43,17 @@ class Learner:
     ) -> None:
         self.accelerator, self.network, self.learning_rate = accelerator, network, learning_rate
         self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.written = written  # asked for anew each time: DistributedDataParallel puts other buffers in place
         self.optimizer: torch.optim.AdamW | MuonAndAdamW = (
             MuonAndAdamW(network, learning_rate, weight_decay, betas)
             if optimizer == "muon"
             else torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=weight_decay, betas=betas)
         )
         self.forward = accelerator.prepare(_Forward(network, losses))
+
+    def begin(self) -> None:
+        """Remember what forward passes are about to write."""
+        self.before = [value.detach().clone() for value in self.written()]
 
     def accumulate(self, *arguments: Any, share: float, last: bool) -> dict[str, Tensor]:
         """Add the gradients of one batch, which is `share` of the step's; devices agree at the `last`."""
@@ -55,12 +64,16 @@ class Learner:
         return {name: loss.detach() for name, loss in losses.items()}
 
     def step(self, progress: float, clip: float) -> bool:
-        """One step at `progress` (0..1) of the learning rate; False if it was left out for its gradient."""
+        """One step at `progress` (0..1) of the learning rate; False if it was left out for its gradient, which all
+        processes share."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * progress
         finite = bool(torch.isfinite(nn.utils.clip_grad_norm_(self.parameters, clip)))
         if finite:
             self.optimizer.step()
+        else:
+            for value, before in zip(self.written(), self.before, strict=True):
+                value.detach().copy_(before)
         self.optimizer.zero_grad(set_to_none=True)
         return finite
 

@@ -23,7 +23,7 @@ def pack_data(root: Path, out: Path, megabytes: float, held_out_people: int | No
     `held_out_people` as in `load_faces`: the packed index tells its split.
 
     Raises:
-        PictureError: `out` holds something already, not even one person fits, or a file is missing or not written.
+        PictureError: `out` holds something already, nobody of train or val fits, or a file is missing or not written.
     """
     try:
         return _pack(root, out, megabytes, all_files(root, held_out_people))
@@ -46,6 +46,10 @@ def _pack(root: Path, out: Path, megabytes: float, found: list[FaceFile]) -> lis
             kept += files
     if not kept:
         raise PictureError(f"{megabytes} MB do not hold the pictures of one person")
+    if missing := {"train", "val"} - {file.split for file in kept}:
+        raise PictureError(
+            f"{megabytes} MB of {root} have no pictures of the {' and the '.join(sorted(missing))} split"
+        )
     for file in kept:
         target = out / file.path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.seam_loss import seam_loss
 from training.spectrum_loss import SMALLEST_SIDE, spectrum_loss
 from training.squares import DecodedSquare
-from training.stage import ProfileName
+from training.stage import Presets, ProfileName
 from training.texture_loss import WINDOW, texture_loss
 
 
@@ -37,7 +37,7 @@ class RestorationConfig(RestorationAdversarialConfig):
     """A folder with components of an earlier run to begin with."""
     checkpointing: bool = False
     """Compute the UNet's and a KL autoencoder's blocks twice instead of keeping what is between them: less memory."""
-    presets: tuple[str, ...] = ("vqfr-v2", "vqfr-v1", "wide")
+    presets: Presets = ("vqfr-v2", "vqfr-v1", "wide")
     crop_side: int = Field(512, multiple_of=64)
     """Side in pixels of the square that is restored; 512 is the whole face."""
     squares: int = Field(1, ge=1)
@@ -59,7 +59,7 @@ class RestorationConfig(RestorationAdversarialConfig):
     feature_weight: float = 0.1
     """Of the perceptual distance; Eq. 9 is `perceptual: {kind: dists, edges: true, backbone: ...}`."""
     feature_every: int = Field(2, ge=1)
-    feature_from: int = 0
+    feature_from: int = Field(0, ge=0)
     """The step from which the perceptual distance counts: a small network learns faster without it at first."""
     feature_side: int = 160
 

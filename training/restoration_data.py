@@ -19,7 +19,7 @@ class RestorationDataset(Dataset[Batch]):
     With `references` = N > 0 each sample has that many slots for pictures of the same person: `reference_images`
     `[N, 3, 512, 512]`, and `reference_present` `[N]`, False where the person has no more pictures or all were dropped
     (`reference_dropout` keeps the blind case strong); `person` `[]`, int64, tells people apart. `wrong_person` is the
-    share of samples that get a stranger's picture instead. With `loners` off, people without other pictures are not
+    share of the others that get a stranger's picture instead. With `loners` off, people without other pictures are not
     drawn, unless nobody has any.
     """
 

@@ -47,7 +47,10 @@ def load_config(path: Path, model: type[TrainingConfig], overrides: list[str]) -
             name, separator, value = override.partition("=")
             if not separator:
                 raise HonestFaceError(f"--set takes KEY=VALUE, not {override!r}")
-            values[name] = yaml.safe_load(value)
+            try:
+                values[name] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise HonestFaceError(f"--set {name}: {' '.join(str(error).split())}") from error
         return model.model_validate(values)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise HonestFaceError(f"{path}: {' '.join(str(error).split())}") from error

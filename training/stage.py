@@ -3,17 +3,29 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+from training.degradation import PRESETS
 
 Batch = dict[str, Tensor]
 
 #: models.profiles.PROFILES
 ProfileName = Literal["tiny", "sd21"]
+
+
+def _known(preset: str) -> str:
+    if preset not in PRESETS:
+        raise ValueError(f"is one of {', '.join(PRESETS)}, not {preset}")
+    return preset
+
+
+#: Names of training.degradation.PRESETS, one at least.
+Presets = Annotated[tuple[Annotated[str, AfterValidator(_known)], ...], Field(min_length=1)]
 
 
 class TrainingConfig(BaseModel):
@@ -28,25 +40,25 @@ class TrainingConfig(BaseModel):
     `index.csv` says it itself: then this is an error."""
     run: Path
     """Folder of the run: checkpoints, scalars, pictures and the exported component."""
-    steps: int
-    batch: int
+    steps: int = Field(ge=0)
+    batch: int = Field(ge=1)
     """Samples of one forward pass on one device; a step sees `batch * accumulate` of them on each."""
     accumulate: int = Field(1, ge=1)
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Of the network; a discriminator has AdamW."""
-    learning_rate: float = 1e-3
-    discriminator_learning_rate: float = 2e-4
-    warmup: int = 100
-    weight_decay: float = 0.0
-    gradient_clip: float = 1.0
-    ema: float = 0.999
+    learning_rate: float = Field(1e-3, ge=0)
+    discriminator_learning_rate: float = Field(2e-4, ge=0)
+    warmup: int = Field(100, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    gradient_clip: float = Field(1.0, gt=0)
+    ema: float = Field(0.999, ge=0, le=1)
     precision: Literal["bf16", "fp32"] = "bf16"
-    seed: int = 0
-    workers: int = 1
-    threads: int = 2
+    seed: int = Field(0, ge=0, lt=2**63)
+    workers: int = Field(1, ge=0)
+    threads: int = Field(2, ge=1)
     checkpoint_seconds: float = 180.0
     picture_seconds: float = 600.0
-    max_seconds: float | None = None
+    max_seconds: float | None = Field(None, ge=0)
     """Stop with a checkpoint after so long, for machines that are lent in slices: the same command goes on."""
 
 
@@ -74,6 +86,10 @@ class Stage(ABC):
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.network.parameters()).device
+
+    def written(self) -> list[Tensor]:
+        """What forward passes write themselves in training: the network's buffers. A step left out puts it back."""
+        return list(self.network.buffers())
 
     @abstractmethod
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:

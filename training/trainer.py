@@ -20,12 +20,13 @@ from training.learner import Learner
 from training.stage import Batch, Stage, TrainingConfig, on_device
 from training.trained_weights import AveragedWeights, trained_weights
 
-#: Steps in a row whose gradients are not finite, before a run gives up; each leaves the weights as they are.
+#: Steps in a row that may be left out, their gradients not being finite, before a run gives up at the next; each leaves
+#: the network, its buffers included, as it was.
 MOST_SKIPPED = 20
 
 
 class TrainingError(HonestFaceError):
-    """A run that cannot go on: no finite gradients, or a checkpoint that is damaged or another run's."""
+    """A run that cannot go on: nothing finite, or a checkpoint that is damaged or another run's."""
 
 
 class NumberedSampler(Sampler[int]):
@@ -67,6 +68,7 @@ class Trainer:
             self.accelerator,
             stage.network,
             stage.losses,
+            stage.written,
             config.learning_rate,
             config.weight_decay,
             (0.9, 0.99),
@@ -76,6 +78,7 @@ class Trainer:
             self.accelerator,
             stage.adversary,
             stage.adversary.losses,
+            stage.adversary.buffers,
             config.discriminator_learning_rate,
             config.weight_decay,
             (0.5, 0.99),
@@ -123,6 +126,7 @@ class Trainer:
                     print(f"step {self.step}/{config.steps}: time is up, the same command goes on", flush=True)
                 return False
         self._save()
+        self._check_finite()
         self._report(writer)
         if writer is not None:
             with self.average:
@@ -149,6 +153,9 @@ class Trainer:
         config, losses = self.config, {}
         self.stage.network.train()
         share = 1 / len(batches)
+        for learner in (self.generator, self.discriminator):
+            if learner:
+                learner.begin()
         for number, batch in enumerate(batches):
             # what a step draws depends on its number alone: a resumed run repeats an uninterrupted one
             place = (self.step * len(batches) + number) * self.accelerator.num_processes
@@ -177,6 +184,13 @@ class Trainer:
             return due
         answer = torch.tensor(int(due and self.accelerator.is_main_process), device=self.accelerator.device)
         return bool(self.accelerator.reduce(answer).item())
+
+    def _check_finite(self) -> None:
+        """Nothing is exported of a network that is not finite, however it came to be so."""
+        weights = self.stage.network.state_dict() | self.average.values
+        broken = [name for name, value in weights.items() if not value.isfinite().all()]
+        if self._everywhere(bool(broken)):
+            raise TrainingError(f"{', '.join(broken[:3])}: not finite after {self.step} steps, nothing is exported")
 
     def _show(self, losses: dict[str, Tensor], pace: float, writer: SummaryWriter) -> None:
         terms = {name: float(value) for name, value in losses.items()}

@@ -19,7 +19,10 @@ class Verification:
 
 
 def verify(probes: Tensor, gallery: Tensor, people: Sequence[str]) -> Verification:
-    """All pairs of different pictures i != j of unit embeddings `[N, d]`: probe i against gallery j."""
+    """All pairs of different pictures i != j of unit embeddings `[N, d]`: probe i against gallery j.
+
+    What needs pairs of one person, or of two, is NaN where there are none.
+    """
     cosines = probes @ gallery.T
     number = {name: index for index, name in enumerate(people)}
     owner = torch.tensor([number[name] for name in people])
@@ -27,6 +30,8 @@ def verify(probes: Tensor, gallery: Tensor, people: Sequence[str]) -> Verificati
     different_picture = ~torch.eye(len(people), dtype=torch.bool)
     positive = cosines[same & different_picture].sort().values
     negative = cosines[~same].sort().values
+    if not len(negative):
+        return Verification(math.nan, math.nan, math.nan)
     below = torch.searchsorted(negative, positive).double() / len(negative)
     strict, usual = (negative[min(len(negative) - 1, math.ceil(share * len(negative)))] for share in (0.999, 0.95))
     return Verification(

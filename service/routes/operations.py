@@ -19,6 +19,17 @@ class Models(BaseModel):
     models: list[ModelInfo]
 
 
+class Limits(BaseModel):
+    """What a client should know before it uploads."""
+
+    file_bytes: int = Field(examples=[20_000_000], description="Of a picture.")
+    request_bytes: int = Field(examples=[64_000_000], description="Of a whole form.")
+    megapixels: float = Field(examples=[64.0], description="Of a picture, and of what comes back.")
+    references: int = Field(examples=[16], description="Of a request or a reference set.")
+    faces: int = Field(examples=[32], description="Restored in one picture.")
+    timeout_seconds: float = Field(examples=[60.0], description="The longest that X-Request-Timeout may ask.")
+
+
 class Health(BaseModel):
     """A summary for people and dashboards."""
 
@@ -28,7 +39,7 @@ class Health(BaseModel):
     estimated_wait_seconds: float
     seconds_per_face: float
     api_key_required: bool
-    limits: dict[str, float] = Field(description="What a client should know before it uploads.")
+    limits: Limits
 
 
 _PROBE: Responses = {
@@ -62,21 +73,21 @@ async def health(request: Request) -> Health:
         estimated_wait_seconds=round(admission.estimated_wait, 3),
         seconds_per_face=round(admission.throughput.seconds_per_face, 4),
         api_key_required=bool(settings.api_keys),
-        limits={
-            "file_bytes": settings.max_file_bytes,
-            "request_bytes": settings.max_request_bytes,
-            "megapixels": settings.max_megapixels,
-            "references": settings.max_references,
-            "faces": settings.faces_a_picture,
-            "timeout_seconds": settings.timeout_s,
-        },
+        limits=Limits(
+            file_bytes=settings.max_file_bytes,
+            request_bytes=settings.max_request_bytes,
+            megapixels=settings.max_megapixels,
+            references=settings.max_references,
+            faces=settings.faces_a_picture,
+            timeout_seconds=settings.timeout_s,
+        ),
     )
 
 
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Liveness: restart on 503", response_class=PlainTextResponse, responses=_PROBE)
 async def livez(request: Request) -> PlainTextResponse:
-    """503 when the device thread has died or has been silent for too long."""
+    """503 when the device thread has died, or it or a decoding thread has been silent for too long."""
     return _probe(service_of(request).alive)
 
 

@@ -34,7 +34,7 @@ class ReferenceSetDocument(BaseModel):
     """A reference set; it is forgotten `ttl_seconds` after its last use."""
 
     id: str = Field(examples=["grandmother"])
-    references: int = Field(examples=[2], description="How many references it holds.")
+    references: int = Field(examples=[2], description="How many it holds; a file given several times is kept once.")
     age_seconds: float = Field(examples=[12.5])
     ttl_seconds: float = Field(examples=[3600])
 
@@ -51,11 +51,15 @@ def _document(service: Service, name: str, entry: ReferenceSet) -> ReferenceSetD
     openapi_extra={"requestBody": REFERENCE_SET_BODY, "parameters": UPLOAD_PARAMETERS},
 )
 async def put(request: Request, id: SetId) -> ReferenceSetDocument:
-    """Analyses `references` and keeps them, in memory only, in the place of an older set of this name."""
+    """Analyses `references` and keeps them, in memory only, in the place of an older set of this name.
+
+    A file that is given several times is kept once.
+    """
     service, context = service_of(request), context_of(request)
     settings = service.settings
     async with upload_of(request) as upload:
-        owner, name = authenticate(request, settings.api_keys), check_name(id)
+        owner = context.owner = authenticate(request, settings.api_keys)
+        name = check_name(id)
         deadline = deadline_of(request, settings.timeout_s)
         service.pipeline.check_ready()
         limits = FormLimits(
@@ -68,7 +72,9 @@ async def put(request: Request, id: SetId) -> ReferenceSetDocument:
             files = form.files.get("references", [])
             if not files:
                 raise Problem(INVALID_REQUEST, "the form has no file 'references'")
-            references = await answer_in_time(request, service.pipeline.analyse(context, files), deadline)
+            analysed = await answer_in_time(request, service.pipeline.analyse(context, files), deadline)
+            # Only now, so that what is wrong with a file is told with its place among those sent.
+            references = list(dict(zip(files, analysed, strict=True)).values())
             ticket.finished = True
     context.fields["references"] = len(references)
     return _document(service, name, await service.references.put(owner, name, references))

@@ -35,7 +35,9 @@ async def restore(request: Request) -> Response:
     service, context = service_of(request), context_of(request)
     settings = service.settings
     async with upload_of(request) as upload:
-        owner = authenticate(request, settings.api_keys)
+        owner = context.owner = authenticate(request, settings.api_keys)
+        if request.query_params:
+            raise Problem(INVALID_REQUEST, "options are parts of the form, not of the address")
         wanted = negotiate(",".join(request.headers.getlist("accept")))
         deadline = deadline_of(request, settings.timeout_s)
         service.pipeline.check_ready()
@@ -67,8 +69,7 @@ def _image(form: Form) -> bytes:
 
 
 async def _references(form: Form, options: RestoreOptions, service: Service, owner: str) -> Sequence[bytes | Reference]:
-    # Browsers send an empty file for a file input in which nothing was chosen.
-    files = [data for data in form.files.get("references", []) if data]
+    files = form.files.get("references", [])
     if options.reference_set is None:
         return files
     if files:

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from models.errors import NoFaceError, ReferencesError
-from models.face_restorer import FaceRestorer, Options
+from models.face_restorer import FaceRestorer, Options, Prepared
 from models.picture import Picture
+from tests.models.recording import Recording
 from tests.toy_faces import ANNA, BEN, CARL, ToyGenerator, analyzer, photo
 
 PLAIN = Options(color_fix="none")
@@ -103,6 +107,17 @@ def test_references_go_to_the_face_that_is_nearest_to_them() -> None:
     assert gain_at(before, result.picture, 120, 120) == pytest.approx(0.20, abs=0.02)
 
 
+def test_nearest_is_who_is_near_to_all_of_them() -> None:
+    """The first face is the double of one reference, and nothing like the other."""
+    tools = restorer()
+    (reference,) = tools.prepare_references([picture_of(ANNA)])
+    references = [replace(reference, identity=torch.tensor(to)) for to in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))]
+    (face,) = tools.prepare(picture_of(ANNA), PLAIN).faces
+    faces = tuple(replace(face, identity=torch.tensor(to)) for to in ((1.0, 0.0, 0.0), (0.8, 0.6, 0.0)))
+    jobs = tools.jobs(Prepared(picture_of(ANNA), faces), references, PLAIN)
+    assert [len(job.references) for job in jobs] == [0, 2]
+
+
 def test_prepared_references_are_aligned() -> None:
     (reference,) = restorer().prepare_references([picture_of(BEN, ANNA)])
     assert reference.image.shape == (3, 512, 512) and reference.landmarks.shape == (68, 2)
@@ -170,6 +185,14 @@ def test_the_stages_batch_faces_of_many_requests() -> None:
         batched = tools.finish(ready, job, crops, options).picture.pixels
         alone = restorer().restore(picture, references if picture is pictures[1] else (), options).picture.pixels
         assert np.array_equal(batched, alone)
+
+
+def test_each_face_of_a_pass_has_its_own_strength_and_seed() -> None:
+    tools = restorer(generator := Recording())
+    options = [Options(strength=0.25, seed=7), Options(strength=0.5)]
+    prepared = tools.prepare(picture_of(ANNA), PLAIN)
+    tools._generate([job for each in options for job in tools.jobs(prepared, (), each)])
+    assert generator.asked == [(0.25, 7), (0.5, None)]
 
 
 def test_on_a_cpu_every_face_is_a_pass_of_its_own() -> None:

@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,14 @@ def test_a_moved_face_has_l2_but_no_affine_distance() -> None:
     assert result.affine_landmark_distance_eyes < 0.01 and result.affine_landmark_distance_mouth < 0.01
 
 
+def test_a_bent_mouth_is_the_mouths() -> None:
+    subject = face()
+    bent = subject.landmarks.clone()
+    bent[48:68, 1] += 0.01 * (bent[48:68, 0] - 256) ** 2
+    result = honesty_report(analyzer(), replace(subject, landmarks=bent), subject.crop, [])
+    assert result.affine_landmark_distance_mouth > 10 > result.affine_landmark_distance_eyes
+
+
 def test_identity_angle_is_the_arccosine_in_degrees() -> None:
     one, other = face(ANNA).identity, face(BEN).identity
     result = report(reference(BEN), restored=face(BEN).crop)
@@ -102,6 +111,25 @@ def test_summary_is_json_and_carries_units_and_names() -> None:
     assert "stand-in for MS-SWD" in summary["colour_shift"]["by"]
     numbers = [value for value in summary.values() if isinstance(value, dict)]
     assert len(numbers) >= 6 and all(set(number) == {"value", "unit", "by"} for number in numbers)
+
+
+def test_each_number_of_the_summary_is_the_one_it_is_called() -> None:
+    result = report(reference())
+    of_reference = {"affine_landmark_distance": 1.0, "angle_to_input": 2.0, "angle_to_restored": 3.0}
+    of_face = {
+        "affine_landmark_distance_eyes": 4.0,
+        "affine_landmark_distance_mouth": 5.0,
+        "landmark_distance": 6.0,
+        "identity_angle": 7.0,
+        "matching_angle": 8.0,
+        "colour_shift": 9.0,
+        "mean_change": 10.0,
+    }
+    evidence = replace(result.references[0], **of_reference)
+    summary = replace(result, references=(evidence,), **of_face).summary()
+    written = summary | summary["references"][0]  # type: ignore[index]
+    for name, value in (of_reference | of_face).items():
+        assert (written.get(name) or written["identity_" + name])["value"] == value, name
 
 
 def test_full_adds_the_maps_as_png() -> None:

@@ -83,12 +83,14 @@ def test_alpha_is_kept_apart() -> None:
         assert np.array_equal(picture.pixels, colours())
 
 
-def test_alpha_turns_with_the_picture() -> None:
-    image = Image.fromarray(colours()).convert("RGBA")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_alpha_turns_with_the_picture(orientation: int) -> None:
+    uneven = np.arange(24 * 40).reshape(24, 40) % 251  # alpha and every colour alike
+    image = Image.fromarray(np.repeat(uneven.astype(np.uint8)[:, :, None], 4, 2))
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = orientation
     picture = decode(file(image, "PNG", exif=exif.tobytes()))
-    assert picture.alpha is not None and picture.alpha.shape == picture.pixels.shape[:2] == (40, 24)
+    assert picture.alpha is not None and np.array_equal(picture.alpha, picture.pixels[:, :, 0])
 
 
 def test_a_transparent_colour_becomes_alpha() -> None:

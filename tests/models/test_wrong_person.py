@@ -24,6 +24,8 @@ def between(people: str, same: float = 30.0, different: float = 85.0) -> list[li
         # a turned head alone does not condemn a reference that its fellows know
         ("aaa", [40, 45, 70], 20, (False, False, False)),
         ("aab", [40, 70, 85], 20, (False, False, True)),
+        # two photographs of the same wrong person do not vouch for each other
+        ("abb", [40, 85, 85], 20, (False, True, True)),
         # a matching reference proves that the input can be read, whatever the restoration looks like
         ("ab", [40, 85], 80, (False, True)),
         # the input says nothing: alone or in twos nobody knows, from three on the odd one out is known
@@ -48,6 +50,11 @@ def test_the_order_of_references_does_not_matter() -> None:
         order = np.random.default_rng(seed).permutation(5)
         shuffled = wrong_person([to_input[i] for i in order], between("".join(people[i] for i in order)), 20, T)
         assert shuffled == tuple(verdicts[i] for i in order)
+
+
+def test_the_matching_angle_still_matches() -> None:
+    """To the input, and between references: there the second is known by the first."""
+    assert wrong_person([60, 70, 70], [[0, 60, 61], [60, 0, 61], [61, 61, 0]], 20, T) == (False, False, True)
 
 
 def test_legible() -> None:

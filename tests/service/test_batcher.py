@@ -6,6 +6,7 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 
@@ -89,17 +90,31 @@ def test_results_come_back_in_order() -> None:
         assert done.device_seconds >= 0 and done.queue_seconds >= 0
 
 
-def test_what_gathered_while_the_device_was_busy_goes_at_once_in_powers_of_two() -> None:
-    with rig(wait_s=0.05) as r:
+def test_waiting_and_the_devices_time_are_told_apart() -> None:
+    with rig() as r:
         first = r.occupy()
-        rest = r.submit(*range(1, 12))
-        time.sleep(0.06)
-        started = time.monotonic()
+        (second,) = r.submit(1)
+        time.sleep(0.05)
         r.gate.set()
-        assert values([first, *rest]) == [x * 10 for x in range(12)]
-        assert time.monotonic() - started < 0.05
-        assert [size for size, _ in r.seen.batches] == [1, 4, 4, 2, 1]
-        assert [reason for _, reason in r.seen.batches] == ["waited", "full", "full", "waited", "waited"]
+        assert first.result(5).device_seconds >= 0.05
+        assert second.result(5).queue_seconds >= 0.05
+
+
+def test_what_gathered_while_the_device_was_busy_goes_at_once_in_powers_of_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.batcher.time", SimpleNamespace(monotonic=lambda: now))
+    with rig(wait_s=60) as r:
+        r.gate.clear()
+        first = r.submit(0, 0, 0, 0)
+        assert r.started.wait(5)
+        rest = r.submit(*range(1, 12))
+        now = 61.0
+        r.gate.set()
+        assert values([*first, *rest]) == [0, 0, 0, *(x * 10 for x in range(12))], "within seconds, and not in a minute"
+        assert [size for size, _ in r.seen.batches] == [4, 4, 4, 2, 1]
+        assert [reason for _, reason in r.seen.batches] == ["full", "full", "full", "waited", "waited"]
 
 
 def test_the_wait_counts_from_the_first_arrival() -> None:

@@ -158,3 +158,67 @@ def test_a_proxys_date_is_no_number_of_seconds(monkeypatch: pytest.MonkeyPatch) 
         client._http = httpx.Client(base_url="http://service", transport=httpx.MockTransport(lambda _: busy))
         client.models()
     assert pauses == [1.0]
+
+
+def test_waits_a_minute_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("service.client.time.sleep", pauses.append)
+    busy = httpx.Response(429, headers={"retry-after": "3600"})
+    with Client("http://service", retries=1) as client, pytest.raises(ServiceError, match="429"):
+        client._http = httpx.Client(base_url="http://service", transport=httpx.MockTransport(lambda _: busy))
+        client.models()
+    assert pauses == [60.0]
+
+
+def test_the_service_is_told_how_long_the_answer_is_waited_for() -> None:
+    asked: list[str] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["x-request-timeout"])
+        return httpx.Response(422)
+
+    with Client("http://service", timeout=7.5) as client, pytest.raises(ServiceError):
+        client._http = httpx.Client(base_url="http://service", transport=httpx.MockTransport(note))
+        client.restore(ANNA_PHOTO)
+    assert asked == ["7.5"]
+
+
+def test_a_single_reference_needs_no_list(toy: Running, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(ANNA_PHOTO)
+    with Client(toy.url, api_key="key") as client:
+        for reference in (str(photo), photo, ANNA_PHOTO):
+            assert len(client.restore(ANNA_PHOTO, reference).faces[0]["report"]["references"]) == 1
+            assert client.put_references("single", reference)["references"] == 1
+
+
+def test_a_set_without_references_is_not_sent() -> None:
+    async def put() -> None:
+        async with AsyncClient("http://127.0.0.1:1", retries=0) as client:
+            await client.put_references("none", [])
+
+    with Client("http://127.0.0.1:1", retries=0) as client, pytest.raises(ValueError, match="at least one"):
+        client.put_references("none", [])
+    with pytest.raises(ValueError, match="at least one"):
+        asyncio.run(put())
+
+
+@pytest.mark.parametrize(
+    ("media_type", "fitting", "other"),
+    [
+        ("image/jpeg", ["a.jpg", "a.JPEG", "a", "a.2"], ["a.png", "a.webp", "a.tiff"]),
+        ("image/png", ["a.png", "a.PNG"], ["a.jpg", "a.b.jpeg"]),
+        ("image/webp", ["a.webp"], ["a.png"]),
+    ],
+)
+def test_a_picture_is_saved_as_what_it_is(
+    tmp_path: Path, media_type: str, fitting: list[str], other: list[str]
+) -> None:
+    restored = Restored(b"picture", media_type, [], "id")
+    for name in fitting:
+        restored.save(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == b"picture"
+    for name in other:
+        with pytest.raises(ValueError, match=f"the picture is {media_type}, not"):
+            restored.save(str(tmp_path / name))
+        assert not (tmp_path / name).exists()

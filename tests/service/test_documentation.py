@@ -3,9 +3,12 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 
+from service import client
+from service.answer_schema import DOCUMENT_SCHEMA
 from service.app import create_app
 from service.metrics import Metrics
 from service.options import OPTION_NAMES, RestoreOptions
@@ -46,6 +49,33 @@ def test_options() -> None:
     for name, field in RestoreOptions.model_fields.items():
         for value in getattr(field.annotation, "__args__", ()):
             assert not isinstance(value, str) or f"`{value}`" in documented[name], name
+
+
+def test_the_json_answer_and_the_honesty_report() -> None:
+    report = "faces[].report."
+    fields = dict(_fields(DOCUMENT_SCHEMA))
+    answer = [name for cells in rows("The JSON answer") for name in re.findall("`([^`]*)`", cells[0])]
+    assert answer == [name for name in fields if not name.startswith(report)] + [report.rstrip(".")]
+    documented = [(cells[0].strip("`"), cells[1]) for cells in rows("The honesty report")]
+    assert documented == [(n.removeprefix(report), unit) for n, unit in fields.items() if n.startswith(report)]
+
+
+def _fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """The names of a document's fields, with units where they have one."""
+    for name, each in schema["properties"].items():
+        inner = each.get("items", each)
+        if "unit" in (parts := inner.get("properties", {})):
+            yield path + name, parts["unit"]["const"]
+        elif parts:
+            yield from _fields(inner, f"{path}{name}{'[]' if inner is not each else ''}.")
+        else:
+            yield path + name, ""
+
+
+def test_the_clients_examples_save_what_comes_back() -> None:
+    for text in (DOCUMENT, client.__doc__ or ""):
+        (given, saved) = re.findall(r'\b(?:photo|restored)(\.\w+)"', text.split("with Client(")[1])[:2]
+        assert given == saved
 
 
 def test_problems() -> None:

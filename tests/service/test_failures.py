@@ -4,8 +4,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 import torch
 
+from models.picture import Picture, decode
 from tests.service.running import (
     ANNA_PHOTO,
     Steerable,
@@ -90,6 +92,24 @@ def test_a_silent_device_thread_turns_livez_to_503_until_it_speaks_again() -> No
         asked = pool.submit(httpx.post, toy.url + "/restore", files={"image": ANNA_PHOTO}, timeout=30)
         until(lambda: toy.client.get("/livez").status_code == 503)
         generator.gate.set()
+        assert asked.result().status_code == 200
+        assert toy.client.get("/livez").status_code == 200
+
+
+def test_a_decoder_that_comes_to_no_end_turns_livez_to_503_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+
+    def held(*given: object) -> Picture:
+        gate.wait(30)
+        return decode(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("service.restoration.decode", held)
+    with running(stall_s=1.5, cpu_workers=2) as toy, ThreadPoolExecutor(1) as pool:
+        assert toy.client.get("/livez").status_code == 200
+        asked = pool.submit(httpx.post, toy.url + "/restore", files={"image": ANNA_PHOTO}, timeout=30)
+        until(lambda: toy.client.get("/livez").status_code == 503)
+        assert toy.client.get("/readyz").status_code == 503
+        gate.set()
         assert asked.result().status_code == 200
         assert toy.client.get("/livez").status_code == 200
 

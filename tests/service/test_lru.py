@@ -114,3 +114,65 @@ async def test_what_expires_is_forgotten_although_nobody_asks() -> None:
     assert gone == []
     await asyncio.sleep(0.1)
     assert gone == [1, 2]
+
+
+def pairs(max_bytes: int) -> LruStore[tuple[str, str], bytes]:
+    return LruStore(max_bytes, 60, len, owner_of=lambda key: key[0])
+
+
+@in_a_loop
+async def test_who_holds_the_most_gives_way() -> None:
+    store = pairs(10)
+    store.put(("a", "1"), b"123")
+    for name in "123456":
+        assert store.put(("b", name), b"123")
+    assert [key for key in (("a", "1"), *(("b", name) for name in "123456")) if store.get(key)] == [
+        ("a", "1"),
+        ("b", "5"),
+        ("b", "6"),
+    ]
+
+
+@in_a_loop
+async def test_a_newcomer_gets_an_equal_share() -> None:
+    store = pairs(12)
+    for name in "1234":
+        store.put(("a", name), b"123")
+    for name in "123":
+        assert store.put(("b", name), b"123")
+    kept = [(owner, name) for owner in "ab" for name in "1234" if store.get((owner, name))]
+    assert kept == [("a", "3"), ("a", "4"), ("b", "2"), ("b", "3")]
+
+
+@in_a_loop
+async def test_what_finds_no_room_beside_equal_shares_costs_nobody_anything() -> None:
+    store = pairs(12)
+    store.put(("a", "1"), b"1234")
+    store.put(("b", "1"), b"1234")
+    store.put(("c", "1"), b"1")
+    assert not store.put(("c", "2"), b"12345") and not store.put(("c", "1"), b"12345")
+    assert store.bytes == 9 and store.get(("c", "1")) == b"1"
+    store.put(("b", "1"), b"12345")
+    assert store.put(("c", "1"), b"12345"), "b holds more than a third"
+    assert store.get(("a", "1")) and store.get(("b", "1")) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("1234"), st.integers(0, 20))))
+@in_a_loop
+async def test_nobody_is_pushed_below_an_equal_share(steps: list[tuple[str, str, int]]) -> None:
+    store, keys = pairs(20), [(owner, name) for owner in "abc" for name in "1234"]
+
+    def held() -> dict[tuple[str, str], bytes]:
+        return {key: value for key in keys if (value := store.get(key)) is not None}
+
+    for owner, name, size in steps:
+        before = held()
+        owners = {each for each, _ in before} | {owner}
+        stored = store.put((owner, name), b"x" * size)
+        after = held()
+        assert stored or after == before
+        assert stored or size > 20 / len(owners), "an equal share is to be had at any time"
+        for each in owners - {owner}:
+            mine = {key: value for key, value in before.items() if key[0] == each}
+            if sum(map(len, mine.values())) <= 20 / len(owners):
+                assert mine.items() <= after.items()

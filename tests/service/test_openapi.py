@@ -50,3 +50,12 @@ def test_the_form_of_restore_is_described(toy: Running) -> None:
 def test_health_tells_the_limits(toy: Running) -> None:
     limits = toy.client.get("/health").json()["limits"]
     assert limits["file_bytes"] == Settings().max_file_bytes
+    kinds = {name: type(limit) for name, limit in limits.items()}
+    assert kinds == {
+        "file_bytes": int,
+        "request_bytes": int,
+        "megapixels": float,
+        "references": int,
+        "faces": int,
+        "timeout_seconds": float,
+    }

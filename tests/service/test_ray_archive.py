@@ -11,6 +11,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from service import restore_command
 from tests.service.restoring import FACE, pixels, save
 from tests.service.running import until
 from tests.toy_faces import photo
@@ -81,6 +82,7 @@ def test_an_archive_killed_half_way_is_gone_on_with(tmp_path: Path) -> None:
             assert path in stamps, "restored by the first run, which did not live to tell"
         else:
             assert (line["status"], line["faces"]) == ("restored", 1) and 0 < float(str(line["seconds"])) < 60
+            assert line["model"] == restore_command.describe_model(None)
     assert {path: (out / path.relative_to(source)).stat().st_mtime_ns for path in written} == stamps
     failed = {path: str(line["error"]) for path, line in last.items() if line["status"] == "failed"}
     assert failed.keys() == {str(nobody), str(deadly), str(broken)}

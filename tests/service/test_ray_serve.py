@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 from service.client import Client, ServiceError
-from tests.service.running import ANNA_PHOTO, until
+from tests.service.running import ANNA_PHOTO, file_of, until
+from tests.toy_faces import ANNA, photo
 
 pytest.importorskip("ray", reason="needs the extra `ray`: make ray-check")
 pytestmark = pytest.mark.slow
@@ -107,7 +108,8 @@ def _is_ready(url: str) -> bool:
 
 def test_a_reference_set_is_known_to_both_replicas(on_ray: OnRay) -> None:
     with Client(on_ray.url) as client, ThreadPoolExecutor(8) as pool:
-        for references in ([ANNA_PHOTO], [ANNA_PHOTO] * 3):  # the second takes the place of the first
+        three = [file_of(photo(((240.0, 180.0), size, ANNA))) for size in (180.0, 190.0, 210.0)]
+        for references in ([ANNA_PHOTO], three):  # the second takes the place of the first
             assert client.put_references(SET, references)["references"] == len(references)
             work = [pool.submit(client.restore, ANNA_PHOTO, reference_set=SET) for _ in range(8)]
             used = {len(each.result().faces[0]["report"]["references"]) for each in work}

@@ -10,12 +10,15 @@ import httpx
 import numpy as np
 import pytest
 
+from models.geometry import FFHQ_512, five_points, transform_points
 from service.keys import hash_key
+from tests.models.recording import Recording
 from tests.service.running import (
     ALIGNED_PHOTO,
     ANNA_PHOTO,
     EMPTY_PHOTO,
     Running,
+    Steerable,
     file_of,
     pixels_of,
     problem,
@@ -32,6 +35,7 @@ def test_answers_the_picture(toy: Running) -> None:
     response = toy.client.post("/restore", files={"image": ANNA_PHOTO})
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "image/png"
+    assert response.headers["cache-control"] == "no-store"
     before, after = pixels_of(ANNA_PHOTO), pixels_of(response.content)
     assert after.shape == before.shape
     assert not np.array_equal(before, after)
@@ -48,8 +52,16 @@ def test_references_reach_the_face(toy: Running) -> None:
 
 
 def test_strength_zero_leaves_the_face(toy: Running) -> None:
-    response = toy.client.post("/restore", files={"image": ALIGNED_PHOTO}, data={"strength": "0", "faces": "aligned"})
+    data = {"strength": "0", "faces": "aligned", "color_fix": "none"}
+    response = toy.client.post("/restore", files={"image": ALIGNED_PHOTO}, data=data)
     assert brightening(ALIGNED_PHOTO, response.content) < 0.03
+
+
+def test_strength_and_seed_reach_the_generator(toy: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy.service.pipeline.ready_engine.restorer, "generator", generator := Recording())
+    data = {"strength": "0.25", "seed": "7", "color_fix": "none"}
+    assert toy.client.post("/restore", files={"image": ANNA_PHOTO}, data=data).status_code == 200
+    assert generator.asked == [(0.25, 7)]
 
 
 def test_upscaled_the_picture_is_larger_and_the_boxes_are_the_uploads(toy: Running) -> None:
@@ -73,6 +85,15 @@ def test_all_faces(toy: Running) -> None:
     x0, y0, x1, y1 = document["faces"][0]["box"]
     assert x0 < 120 < x1 and y0 < 120 < y1
     assert len(document["faces"][0]["landmarks"]) == 68
+
+
+def test_landmarks_are_the_uploads_and_the_matrix_aligns_them(toy: Running) -> None:
+    response = toy.client.post("/restore", files={"image": ANNA_PHOTO}, headers={"accept": "application/json"})
+    (face,) = response.json()["faces"]
+    points = five_points(face["landmarks"])
+    x0, y0, x1, y1 = face["box"]
+    assert ((points > (x0, y0)) & (points < (x1, y1))).all()
+    assert np.abs(transform_points(face["aligning_matrix"], points) - FFHQ_512).max() < 2
 
 
 @pytest.mark.parametrize(("name", "kind"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp")])
@@ -146,11 +167,13 @@ def test_multipart_mixed(toy: Running) -> None:
     assert picture.get_content() == alone
 
 
-def test_server_timing_names_every_stage(toy: Running) -> None:
+def test_server_timing_names_every_stage(toy: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy.service.pipeline.ready_engine.restorer, "generator", Steerable(seconds=0.05))
     response = toy.client.post("/restore", files={"image": ANNA_PHOTO})
     stages = dict(part.split(";dur=") for part in response.headers["server-timing"].split(", "))
     assert list(stages) == ["queue", "decode", "align", "device", "encode"]
     assert all(0 <= float(value) < 5000 for value in stages.values())
+    assert float(stages["device"]) >= 50
 
 
 @pytest.mark.parametrize(
@@ -230,6 +253,12 @@ def test_unknown_paths_and_methods_are_problems(toy: Running) -> None:
     response = toy.client.get("/restore")
     problem(response, "method-not-allowed", 405)
     assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("given", ["two words", "x" * 65, "a;b"])
+def test_an_id_that_is_none_is_not_taken_over(toy: Running, given: str) -> None:
+    answered = toy.client.get("/livez", headers={"x-request-id": given}).headers["x-request-id"]
+    assert len(answered) == 32
 
 
 @pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/startupz"])

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from service import restore_files
+from service import restore_archive, restore_files
 from service.restore_archive import Manifest
 from tests.service.restoring import FACE, Run, pixels, save, truncated
-from tests.toy_faces import ANNA, BEN, photo
+from tests.toy_faces import ANNA, photo
 
 
 def test_a_folder(run: Run, tmp_path: Path) -> None:
@@ -28,6 +28,31 @@ def test_a_folder(run: Run, tmp_path: Path) -> None:
     assert pixels(tmp_path / "sides/c.bmp.png").shape[1] > 900
 
 
+def test_no_photograph_of_a_folder_is_left_out_in_silence(run: Run, tmp_path: Path) -> None:
+    source, out, manifest = tmp_path / "in", tmp_path / "out", tmp_path / "manifest.jsonl"
+    jpeg, tiff = save(tmp_path / "a.jpg").read_bytes(), save(tmp_path / "a.tif").read_bytes()
+    source.mkdir()
+    for name in ("a.jfif", "b.JPE", "c.jif"):
+        (source / name).write_bytes(jpeg)
+    unread = ["d.heic", "e.heif", "f.jp2", "g.jxl"]
+    unread += [f"h.{raw}" for raw in ("arw", "cr2", "cr3", "dng", "nef", "orf", "rw2")]
+    for name in unread:
+        (source / name).write_bytes(tiff if name.startswith("h") else b"\0\0\0\x18ftypheic")
+    for name in ("notes.txt", "a.xmp", "letter"):
+        (source / name).write_text("no picture")
+    result = run(source, "-o", out, "--manifest", manifest)
+    assert result.code == 1
+    summary, *failures = result.err.strip().splitlines()
+    assert summary == "3 restored, 0 were finished already, 11 failed; 3 other files were left out"
+    assert [line.split(": ")[0] for line in failures] == [str(source / name) for name in unread]
+    assert all(": a camera raw file is not read: " in line for line in failures[4:]), "though it is a TIFF"
+    told = {Path(line["input"]).name: line["status"] for line in map(json.loads, manifest.read_text().splitlines())}
+    assert [name for name, status in told.items() if status == "failed"] == unread and len(told) == 14
+    (source / "a.xmp").unlink()
+    (source / "letter").unlink()
+    assert "11 failed; 1 other file was left out\n" in run(source, "-o", out).err
+
+
 def test_a_folder_goes_on_after_bad_files_and_lists_them(run: Run, tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     save(source / "good1.png")
@@ -39,6 +64,7 @@ def test_a_folder_goes_on_after_bad_files_and_lists_them(run: Run, tmp_path: Pat
     assert result.code == 1
     lines = result.err.strip().splitlines()
     assert lines[-4] == "2 restored, 0 were finished already, 3 failed"
+    assert len(lines) == 4 and result.err.startswith(lines[0]), "no blank line where no progress is shown"
     assert [line.split(": ")[0] for line in lines[-3:]] == [
         str(source / name) for name in ("broken.jpg", "empty.jpg", "nobody.png")
     ]
@@ -64,6 +90,41 @@ def test_a_folder_is_resumed(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
     result = run(source, "-o", out)
     assert result.code == 0 and "2 restored, 1 were finished already, 0 failed" in result.err
     assert (out / "a.png").stat().st_mtime_ns == first
+
+
+def test_an_interrupted_folder_tells_what_became_of_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out, manifest = tmp_path / "in", tmp_path / "out", tmp_path / "manifest.jsonl"
+    for name in ("a.png", "c.png", "d.png"):
+        save(source / name)
+    nobody = save(source / "b.png", None)
+    save(out / "a.png")
+    write_picture = restore_files.write_picture
+
+    def interrupted(path: Path, picture: object) -> None:
+        if path.name == "d.png":
+            raise KeyboardInterrupt
+        write_picture(path, picture)  # type: ignore[arg-type]
+
+    manifests = []
+
+    class Watched(Manifest):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            manifests.append(self)
+
+    monkeypatch.setattr(restore_archive, "Manifest", Watched)
+    monkeypatch.setattr(restore_files, "write_picture", interrupted)
+    result = run(source, "-o", out, "--manifest", manifest)
+    assert result.code == 130
+    assert result.err.splitlines() == [
+        "1 restored, 1 were finished already, 1 failed",
+        f"{nobody}: no face was found",
+        "interrupted: run it again to go on",
+    ]
+    lines = [json.loads(line)["status"] for line in manifest.read_text().splitlines()]
+    assert lines == ["present", "failed", "restored"] and manifests[0]._file.closed
 
 
 def test_outputs_inside_the_input_folder_are_not_restored_again(run: Run, tmp_path: Path) -> None:
@@ -103,77 +164,6 @@ def test_a_list_of_nothing(run: Run, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "list.txt").write_bytes(content)
     result = run(tmp_path / "list.txt", "-o", tmp_path / "out")
     assert result.code == 1 and result.err.startswith(f"honestface: {tmp_path / 'list.txt'}: ")
-
-
-def test_a_manifest_tells_of_every_picture_over_several_runs(run: Run, tmp_path: Path) -> None:
-    source, out, manifest = tmp_path / "in", tmp_path / "out", tmp_path / "told" / "manifest.jsonl"
-    for name in ("a.png", "b.png", "c.png"):
-        save(source / name)
-    nobody = save(source / "nobody.png", None)
-    assert run(source / "a.png", "-o", out / "a.png").code == 0, "by hand: no line tells of it"
-    reference = save(tmp_path / "ben.png", BEN)
-
-    def told() -> list[tuple[str, str]]:
-        return [
-            (Path(line["input"]).name, line["status"]) for line in map(json.loads, manifest.read_text().splitlines())
-        ]
-
-    assert run(source, "-r", reference, "-o", out, "--manifest", manifest).code == 1
-    assert told() == [("a.png", "present"), ("b.png", "restored"), ("c.png", "restored"), ("nobody.png", "failed")]
-    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
-    assert lines[1]["output"] == str(out / "b.png") and lines[1]["faces"] == 1 and 0 < lines[1]["seconds"] < 60
-    assert "seems to show another person" in lines[1]["warnings"][0] and lines[1]["error"] is None
-    assert lines[3]["error"] == f"{nobody}: no face was found" and lines[3]["faces"] is None
-    with manifest.open("a") as stream:
-        stream.write('{"input": "cut o')
-    (out / "c.png").unlink()
-    assert run(source, "-o", out, "--manifest", manifest).code == 1
-    assert told()[4:] == [("a.png", "present"), ("c.png", "restored"), ("nobody.png", "failed")]
-
-
-def test_a_last_line_that_lacks_only_its_end_is_kept(run: Run, tmp_path: Path) -> None:
-    manifest = tmp_path / "manifest.jsonl"
-    save(tmp_path / "in" / "a.png")
-    assert run(tmp_path / "in", "-o", tmp_path / "out", "--manifest", manifest).code == 0
-    whole = manifest.read_bytes()
-    for cut, kept in ((1, whole), (2, b""), (len(whole) - 5, b"")):
-        manifest.write_bytes(whole[:-cut])
-        Manifest(manifest).close()
-        assert manifest.read_bytes() == kept
-
-
-def test_a_manifest_that_cannot_be_written_ends_the_run_in_one_line(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full_disk(manifest: Manifest, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Manifest, "_write", full_disk)
-    save(tmp_path / "in" / "a.png")
-    result = run(tmp_path / "in", "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
-    assert (result.code, result.err) == (1, f"honestface: {tmp_path / 'm.jsonl'}: No space left on device\n")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "a diary\n",
-        "a diary",
-        '[{"status": 1}]\n',
-        "{}\n",
-        '{"my": "data"}',
-        '{"status": "data"}',
-        '{"input": "data"}',
-        '{"my": "da',
-        "{\n}",
-    ],
-)
-def test_a_file_that_is_no_manifest_is_left_alone(run: Run, tmp_path: Path, content: str) -> None:
-    save(tmp_path / "in" / "a.png")
-    (tmp_path / "notes.txt").write_text(content)
-    result = run(tmp_path / "in", "-o", tmp_path / "out", "--manifest", tmp_path / "notes.txt")
-    assert result.code == 1 and "this manifest cannot be gone on with" in result.err
-    assert (tmp_path / "notes.txt").read_text() == content and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("option", [("--manifest", "m.jsonl"), ("--workers", "2")])
@@ -300,3 +290,15 @@ def test_what_a_format_cannot_hold_is_told_before_any_work(run: Run, tmp_path: P
     result = run(tmp_path / "in", "-o", tmp_path / "out", "--compare", tmp_path / "sides")
     assert result.code == 1 and "1 restored, 0 were finished already, 1 failed" in result.err
     assert f"{wide}: a webp file holds at most 16383 pixels a side" in result.err
+
+
+@pytest.mark.parametrize("ending", ["tif", "gif", "webp"])
+def test_a_file_of_several_pictures_is_warned_of(run: Run, tmp_path: Path, ending: str) -> None:
+    source, manifest = tmp_path / "in", tmp_path / "manifest.jsonl"
+    save(source / "one.png")
+    pages = [Image.fromarray(photo((*FACE, ANNA))), Image.fromarray(photo())]
+    pages[0].save(source / f"two.{ending}", save_all=True, append_images=pages[1:])
+    result = run(source, "-o", tmp_path / "out", "--manifest", manifest)
+    warning = f"{source / f'two.{ending}'} holds several pictures, as pages or frames: only the first was restored"
+    assert result.code == 0 and result.err.splitlines()[0] == f"warning: {warning}"
+    assert [json.loads(line)["warnings"] for line in manifest.read_text().splitlines()] == [[], [warning]]

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.bundle import TINY_BUNDLE, read_manifest
 from models.errors import BundleError, HonestFaceError
+from models.face_restorer import FaceRestorer
 from models.picture import PictureLimits
 from service import restore_command, restore_files
 from service.restore_command import load_restorer
+from tests.models.recording import Recording
 from tests.service.restoring import Run, pixels, save, truncated
-from tests.toy_faces import BEN
+from tests.toy_faces import BEN, analyzer
 
 
 def wide_png() -> bytes:
@@ -52,6 +55,8 @@ def test_report_and_compare(run: Run, tmp_path: Path) -> None:
     assert result.code == 0
     document = json.loads(report.read_text())
     assert document["references"] == [str(reference)] and document["options"]["strength"] == 1.0
+    tiny = read_manifest(TINY_BUNDLE)
+    assert document["model"] == {"bundle": tiny.name, "version": tiny.version, "profile": tiny.profile}
     (face,) = document["faces"]
     assert face["report"]["chosen_reference"] == 0 and face["report"]["change_map"]["png"]
     assert face["report"]["identity_angle"]["by"] == "toy identity"
@@ -61,9 +66,11 @@ def test_report_and_compare(run: Run, tmp_path: Path) -> None:
     assert np.array_equal(both[:, -480:], pixels(tmp_path / "out.png"))
 
 
-def test_options_reach_the_restorer(run: Run, tmp_path: Path) -> None:
-    source = save(tmp_path / "in.png")
+def test_options_reach_the_restorer(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, generator = save(tmp_path / "in.png"), Recording()
+    monkeypatch.setattr(restore_command, "load_restorer", lambda *_: FaceRestorer(generator, analyzer()))
     run(source, "-o", tmp_path / "half.png", "--strength", "0.5", "--color-fix", "none", "--seed", "3")
+    assert generator.asked == [(0.5, 3)]
     change = pixels(tmp_path / "half.png").astype(int) - pixels(source)
     assert change[180, 200].tolist() == pytest.approx([0.1 * 127.5] * 3, abs=2)
     result = run(source, "-o", tmp_path / "x.png", "--faces", "aligned")
@@ -122,6 +129,16 @@ def test_one_clear_line_for_a_bad_file(
     assert not (tmp_path / "out.png").exists()
 
 
+@pytest.mark.parametrize("name", ["in.nef", "in.DNG"])
+def test_a_camera_raw_file_is_not_taken_for_its_preview(run: Run, tmp_path: Path, name: str) -> None:
+    raw = save(tmp_path / "in.tif").rename(tmp_path / name)
+    result = run(raw, "-o", tmp_path / "out.png")
+    assert (result.code, result.err) == (
+        1,
+        f"honestface: {raw}: a camera raw file is not read: save it as TIFF, PNG or JPEG\n",
+    )
+
+
 def test_a_one_pixel_picture_has_no_face(run: Run, tmp_path: Path) -> None:
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     result = run(tmp_path / "dot.png", "-o", tmp_path / "out.png")
@@ -171,6 +188,13 @@ def test_an_output_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     result = run(save(tmp_path / "in.png"), "-o", tmp_path / "file" / "out.png")
     assert result.code == 1 and result.err.count("\n") == 1 and str(tmp_path / "file") in result.err
+
+
+@pytest.mark.parametrize("option", ["--report", "--compare"])
+def test_where_the_output_stands_all_is_done(run: Run, tmp_path: Path, option: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    result = run(save(tmp_path / "in.png"), "-o", tmp_path / "out.png", option, tmp_path / "file" / "other.png")
+    assert result.code == 1 and not (tmp_path / "out.png").exists()
 
 
 def test_an_unfinished_file_never_bears_the_final_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from PIL import Image
 from models.errors import PictureError, WeightsError
 from tests.training.test_onnx_recogniser import recogniser_file
 from training.blended_faces import MARGIN, SIDE, Teacher, blend_faces, pictures_to_blend
-from training.faces import described_pictures, labelled_pictures, load_faces
+from training.faces import described_pictures, labelled_pictures, load_faces, write_labels
 
 
 def test_blends_are_a_folder_for_the_identity_stage(face_folder: Path, tmp_path: Path) -> None:
@@ -32,6 +33,25 @@ def test_a_blend_is_described_as_it_is(face_folder: Path, tmp_path: Path) -> Non
     with Image.open(path) as picture:
         crop = np.asarray(picture)[MARGIN:-MARGIN, MARGIN:-MARGIN]
     assert float(teacher.describe([crop])[0] @ descriptor) > 0.99  # JPEG's loss aside
+
+
+@pytest.mark.parametrize("name", ["labels.npz", "landmarks.npz"])
+def test_labels_that_are_there_are_not_overwritten(face_folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(PictureError, match=f"{name} exists: it is not overwritten"):
+        blend_faces(labelled_pictures(face_folder), cast(Any, None), tmp_path, count=1)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_labels_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path, **values: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np, "savez", broken)
+    with pytest.raises(OSError, match="no space"):
+        write_labels(tmp_path, ["a.png"], [np.zeros((68, 2))], [])
+    assert not (tmp_path / "labels.npz").exists()
 
 
 def test_no_recogniser(tmp_path: Path) -> None:

@@ -132,3 +132,8 @@ def test_half_of_the_kernels_are_round() -> None:
     kernels = [random_kernel((1, 5), rng(seed)) for seed in range(200)]
     round_ones = sum(torch.allclose(kernel, kernel.T, atol=1e-5) for kernel in kernels)
     assert 70 < round_ones < 130
+
+
+def test_scale_makes_both_deviations_of_a_kernel_smaller() -> None:
+    for seed in range(8):
+        assert torch.allclose(random_kernel((8, 8), rng(seed), 0.25), gaussian_kernel(2.0, 2.0, 0.0), atol=1e-6)

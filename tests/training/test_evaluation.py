@@ -8,13 +8,15 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from models.affine_landmark_distance import MOUTH
 from models.bundle import Bundle
 from models.errors import HonestFaceError, PictureError
 from models.geometry import Pixels
-from tests.toy_faces import ANNA, ToyGenerator, analyzer, photo
+from tests.toy_faces import ANNA, TEMPLATE, ToyGenerator, analyzer, photo
 from training.cli import app
 from training.evaluation import ROWS, Evaluation, evaluate
 from training.faces import Faces, all_files, load_faces
@@ -51,6 +53,19 @@ def test_landmark_distances_are_between_what_one_network_finds() -> None:
     assert (same["L2-LD (68)"], same["ALD-e"], same["ALD-m"]) == (0, pytest.approx(0), pytest.approx(0))
     assert moved["L2-LD (68)"] == pytest.approx(6, abs=0.2)
     assert moved["ALD-e"] == pytest.approx(0, abs=0.1)  # a translation is affine
+
+
+def test_a_bent_mouth_is_the_mouths_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = photo(((256, 256), 512, ANNA), size=(512, 512))
+    metrics, bent = Metrics(analyzer(), MetricFiles()), TEMPLATE.copy()
+    bent[list(MOUTH)[::2], 1] += 10
+    found = iter([bent, TEMPLATE])
+    detector = SimpleNamespace(landmarks=lambda _: SimpleNamespace(points=torch.from_numpy(next(found))[None]))
+    monkeypatch.setattr(metrics, "analyzer", replace(metrics.analyzer, landmark_detector=detector))
+    figures = metrics.figures(truth, truth)
+    assert figures["ALD-e"] == pytest.approx(0, abs=1e-6)
+    assert figures["ALD-m"] is not None and figures["ALD-m"] > 3
+    assert figures["L2-LD (68)"] == pytest.approx(10 * len(MOUTH) / 2 / 68)
 
 
 def test_strangers_are_flagged_and_the_same_person_is_not(found: Evaluation) -> None:

@@ -10,6 +10,7 @@ from training import decoded_pictures
 from training import faces as faces_module
 from training.decoded_pictures import read_pixels
 from training.faces import SAME_PERSON, Faces, all_files, described_pictures, labelled_pictures, load_faces
+from training.restoration_data import RestorationDataset
 
 
 def test_a_csv_index_with_labels(face_folder: Path) -> None:
@@ -84,8 +85,35 @@ def test_nothing_there(face_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="no folder"):
         load_faces(tmp_path / "nowhere", "train")
     for folder, split in ((tmp_path, "train"), (face_folder, "test")):
-        with pytest.raises(PictureError, match="no face pictures"):
+        with pytest.raises(PictureError, match=f"{folder}: the {split} split has no face pictures"):
             load_faces(folder, split)
+
+
+def test_hidden_and_empty_folders_are_nobodys(tmp_path: Path) -> None:
+    for name in (".cache/a.png", "0/notes.txt", "1/._a.png", "2/a.png", "3/a.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name, "PNG")
+    (tmp_path / "00").mkdir()
+    assert [file.identity for file in load_faces(tmp_path, "val", 1).files] == ["2"]
+    assert [file.identity for file in load_faces(tmp_path, "train").files] == ["3"]
+
+
+def test_ways_to_say_that_a_file_is_sharp(tmp_path: Path) -> None:
+    index = tmp_path / "index.csv"
+    said = {"1": True, "True": True, "true": True, "0": False, "False": False}
+    rows = "".join(f"{n}.png,anna,train,{hq}\n" for n, hq in enumerate(said))
+    index.write_text(f"file,identity,split,hq\n{rows}")
+    assert [file.hq for file in all_files(tmp_path)] == list(said.values())
+    index.write_text("file,identity,split,hq\na.png,anna,train,yes\n")
+    with pytest.raises(PictureError, match=r"index\.csv: hq of a\.png is 'yes', must be 1 or 0"):
+        all_files(tmp_path)
+
+
+def test_a_split_without_a_sharp_face(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text("file,identity,split,hq\na.png,anna,val,0\n")
+    faces = load_faces(tmp_path, "val")  # to be compared it may serve
+    with pytest.raises(PictureError, match=f"{tmp_path}: the val split has no sharp faces"):
+        RestorationDataset(faces, ["vqfr-v2"], 1)
 
 
 def test_labelled_and_described_pictures(face_folder: Path) -> None:

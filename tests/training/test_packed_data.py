@@ -63,6 +63,15 @@ def test_the_split_of_training_is_kept(face_folder: Path, tmp_path: Path) -> Non
     assert [file.identity for file in load_faces(tmp_path / "packed", "val").files] == ["anna", "ben"]
 
 
+def test_both_splits_need_people(face_folder: Path, tmp_path: Path) -> None:
+    for name in ("anna", "ben"):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        shutil.copy(face_folder / f"{name}_0.png", tmp_path / "faces" / name / "0.png")
+    with pytest.raises(PictureError, match="have no pictures of the train split"):
+        pack_data(tmp_path / "faces", tmp_path / "packed", 60, held_out_people=2)
+    assert not (tmp_path / "packed").exists()
+
+
 def test_what_cannot_be_copied(tmp_path: Path) -> None:
     index = tmp_path / "index.csv"
     index.write_text("file,identity,split,hq\nnowhere.png,anna,val,1\n")

@@ -6,12 +6,14 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from models.errors import HonestFaceError, PictureError
-from tests.training.toy_stage import Killed, ToyConfig, ToyDataset, ToyStage
+from tests.training.toy_stage import Killed, ToyConfig, ToyDataset, ToyOpponent, ToyStage
+from training.learner import Learner
 from training.stage import Batch
-from training.trainer import NumberedSampler, Trainer, TrainingError
+from training.trainer import NumberedSampler, Trainer, TrainingError, _schedule
 
 STEPS = 12
 
@@ -109,6 +111,45 @@ def test_several_batches_a_step_are_one_large_batch(tmp_path: Path) -> None:
     assert not torch.equal(stage.seen[1]["0.weight"], stage.seen[2]["0.weight"])
 
 
+def first_gradients(learner: Learner) -> list[Tensor]:
+    """What a learner's optimiser will see at its first step."""
+    assert isinstance(learner.optimizer, torch.optim.AdamW)
+    seen: list[Tensor] = []
+    learner.optimizer.register_step_pre_hook(
+        lambda *_: seen.extend(p.grad.clone() for p in learner.parameters if p.grad is not None)
+    )
+    return seen
+
+
+def test_each_player_learns_from_its_own_losses_and_the_mean_of_the_batches(tmp_path: Path) -> None:
+    chosen = config(tmp_path, adversarial=True, gradient_clip=1e9)
+    stage = ToyStage(chosen)
+    trainer = Trainer(stage, chosen)
+    assert stage.adversary is not None and isinstance(trainer.discriminator, Learner)
+    batches = [default_collate([stage.dataset[n] for n in numbers]) for numbers in (range(4), range(4, 8))]
+    own, opponents = torch.zeros(2)
+    for number, batch in enumerate(batches):
+        torch.manual_seed(number)
+        own = own + sum(stage.losses(batch, 0).values()) / 2
+        opponents = opponents + stage.adversary.losses(0)["discriminator"] / 2
+    expected: list[Tensor] = []
+    found = []
+    for loss, learner in ((own, trainer.generator), (opponents, trainer.discriminator)):
+        expected += torch.autograd.grad(loss, learner.parameters)
+        found.append(first_gradients(learner))
+    trainer._train_step(batches)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip([*found[0], *found[1]], expected, strict=True))
+
+
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    chosen = config(tmp_path, gradient_clip=0.01)
+    stage = ToyStage(chosen)
+    trainer = Trainer(stage, chosen)
+    gradients = first_gradients(trainer.generator)
+    trainer._train_step([default_collate([stage.dataset[n] for n in range(4)])])
+    assert float(nn.utils.get_total_norm(gradients)) == pytest.approx(0.01, rel=1e-3)
+
+
 def test_time_slices_end_with_a_checkpoint_and_go_on(tmp_path: Path) -> None:
     slices = 0
     while True:
@@ -181,6 +222,20 @@ def test_a_step_that_gives_nan_is_left_out(tmp_path: Path) -> None:
     assert trainer.step == STEPS
     assert torch.equal(stage.seen[4]["0.weight"], stage.seen[6]["0.weight"])
     assert all(value.isfinite().all() for value in stage.network.state_dict().values())
+
+
+def test_half_of_the_steps_may_be_left_out(tmp_path: Path) -> None:
+    stage = ToyStage(config(tmp_path), poison=range(0, 60, 2))
+    assert train(tmp_path, stage, steps=60, checkpoint_seconds=1e9)[1].step == 60
+
+
+def test_a_discriminator_that_only_gives_nan_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def poisoned(opponent: ToyOpponent, step: int) -> dict[str, Tensor]:
+        return {"discriminator": torch.nan * opponent.layer.weight.sum()}
+
+    monkeypatch.setattr(ToyOpponent, "losses", poisoned)
+    with pytest.raises(TrainingError, match="without finite gradients"):
+        train(tmp_path, steps=30, checkpoint_seconds=1e9, adversarial=True)
 
 
 def test_the_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
@@ -287,3 +342,8 @@ def test_the_learning_rate_warms_up_and_comes_down(tmp_path: Path) -> None:
     assert rates[:3] == pytest.approx([0.05 / 3, 0.1 / 3, 0.05])
     assert rates[3:] == sorted(rates[3:], reverse=True)
     assert 0.02 * 0.05 < rates[-1] < 0.2 * 0.05
+
+
+def test_the_learning_rate_ends_at_two_per_cent() -> None:
+    rates = [_schedule(step, 2, 10) for step in (0, 1, 2, 6, 10, 99)]
+    assert rates == pytest.approx([0.5, 1, 1, 0.51, 0.02, 0.02])

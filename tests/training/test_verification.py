@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -24,6 +26,12 @@ def test_people_that_are_mixed_up() -> None:
     # right pairs at 90 degrees, wrong ones at 1, 89, 1 and 91; a picture is not compared with itself
     assert found.auc == pytest.approx(0.25)
     assert found.true_accepts == 0
+
+
+def test_one_person_alone_says_nothing() -> None:
+    embeddings = at(0, 10)
+    found = verify(embeddings, embeddings, ["a", "a"])
+    assert all(math.isnan(value) for value in (found.auc, found.true_accepts, found.angle))
 
 
 def test_probes_are_compared_with_the_gallery() -> None:

@@ -63,10 +63,11 @@ class HonestFaceStageConfig(RestorationConfig):
     """Face identity encoder; off in the ablation of Table 3c."""
     recognisers: tuple[RecogniserConfig, ...] = ()
     """Recognisers f_i of Eq. 8 beside the profile's own identity encoder."""
-    references: int = 2
-    reference_dropout: float = 0.2
-    wrong_person: float = 0.1
-    """Share of samples with a stranger's picture as reference, so that the gate learns to stay shut."""
+    references: int = Field(2, ge=1)
+    reference_dropout: float = Field(0.2, ge=0, le=1)
+    """Share of samples without references."""
+    wrong_person: float = Field(0.1, ge=0, le=1)
+    """Share of the other samples with a stranger's picture as reference, so that the gate learns to stay shut."""
     identity_weight: float = 0.3
     mfa_weight: float = 0.1
     mfa_distance: PerceptualConfig | None = None
@@ -78,8 +79,8 @@ class HonestFaceStageConfig(RestorationConfig):
     `face_every`, so that it is never due on a whole face, unless all steps see these."""
     face_every: int = Field(4, ge=1)
     """How often whole faces are restored for the identity loss; the steps between see squares of `crop_side`."""
-    face_batch: int = 4
-    """Whole faces of such a step."""
+    face_batch: int = Field(4, ge=1)
+    """Whole faces of such a step, at most; where all steps see whole faces, `batch` alone counts."""
 
     @model_validator(mode="after")
     def _mfa_is_never_due_on_a_whole_face(self) -> Self:
@@ -144,7 +145,7 @@ class HonestFaceStage(Stage):
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         network, config = self.network, self.config
         whole = step % config.face_every == config.face_every - 1
-        if whole:
+        if whole and config.face_every > 1:
             batch = {key: value[: config.face_batch] for key, value in batch.items()}
         truth, lq = (batch[key].to(memory_format=torch.channels_last) for key in ("truth", "lq"))
         with torch.no_grad():

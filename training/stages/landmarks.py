@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from models.errors import PictureError
 from models.geometry import ALIGNED_SIZE, FFHQ_512, enlargement, fit_similarity, five_points, transform_points
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig, soft_argmax
 from training.components import save_component
@@ -60,6 +61,10 @@ class LandmarksStage(Stage):
         self.network = LandmarkNetwork(LandmarkNetworkConfig())
         faces, self.held_out = (load_faces(config.data, split, config.held_out_people) for split in ("train", "val"))
         pictures = [(file.path, file.landmarks) for file in faces.files if file.landmarks is not None]
+        self.labelled = [i for i in self.held_out.targets if self.held_out.files[i].landmarks is not None]
+        for found, split in ((pictures or config.extra, "train"), (self.labelled, "val")):
+            if not found:
+                raise PictureError(f"{config.data}: no landmarks in labels.npz of the {split} split's faces")
         for folder in config.extra:
             pictures += labelled_pictures(folder, apart_from=self.held_out.descriptors())
         self.dataset = ViewDataset(pictures, config, self.network.config.size)
@@ -79,7 +84,7 @@ class LandmarksStage(Stage):
         return {"nme_clean": self._error(None), "nme_8x": self._error(EIGHT_TIMES)}
 
     def pictures(self) -> Tensor:
-        images, _ = self._held_out(EIGHT_TIMES, self.held_out.targets[:6])
+        images, _ = self._held_out(EIGHT_TIMES, self.labelled[:6])
         points = soft_argmax(self.network(images)) * images.shape[-1]
         tiles = []
         for image, marks in zip(images, points, strict=True):
@@ -95,8 +100,7 @@ class LandmarksStage(Stage):
 
     def _error(self, preset: Degradation | None) -> float:
         """Mean point error over the distance of the eyes' outer corners, in per cent, on aligned validation faces."""
-        chosen = self.held_out.targets[::2]
-        images, points = self._held_out(preset, chosen)
+        images, points = self._held_out(preset, self.labelled[::2])
         found = torch.cat([soft_argmax(self.network(image[None])) for image in images]) * ALIGNED_SIZE - 0.5
         distance = (found - points).norm(dim=-1).mean(1)
         between = (points[:, 36] - points[:, 45]).norm(dim=-1)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from models.geometry import ALIGNED_SIZE
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder, PixelUnshuffleAutoencoderConfig
 from training.components import save_component
 from training.degradation import PRESETS, degrade
@@ -20,10 +22,10 @@ from training.stage import Batch, Stage, TrainingConfig
 class VAEConfig(TrainingConfig):
     vgg16: Path
     """VGG16 features, Caffe order."""
-    crop: int = 128
-    degraded_share: float = 0.3
+    crop: int = Field(128, ge=4, le=ALIGNED_SIZE, multiple_of=4)
+    degraded_share: float = Field(0.3, ge=0, le=1)
     feature_weight: float = 0.05
-    feature_every: int = 3
+    feature_every: int = Field(3, ge=1)
 
 
 class CropDataset(Dataset[Batch]):
@@ -34,8 +36,10 @@ class CropDataset(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng((self.config.seed, number))
-        picture = self.faces.pixels(self.faces.targets[rng.integers(len(self.faces.targets))])
-        side = self.config.crop
+        index, side = self.faces.targets[rng.integers(len(self.faces.targets))], self.config.crop
+        picture = self.faces.pixels(index)
+        if min(picture.shape[:2]) < side:
+            picture = self.faces.enlarged(index)
         top, left = (rng.integers(0, n - side + 1) for n in picture.shape[:2])
         crop = picture[top : top + side, left : left + side]
         if rng.random() < 0.5:
@@ -56,7 +60,8 @@ class VAEStage(Stage):
         self.faces = load_faces(config.data, "train", config.held_out_people)
         self.held_out = load_faces(config.data, "val", config.held_out_people)
         chosen = self.faces.targets[:: max(1, len(self.faces.targets) // 200)]
-        self.network.fit_principal_components(torch.stack([to_image(self.faces.pixels(i)) for i in chosen]))
+        self.chosen = self.held_out.targets[:: max(1, len(self.held_out.targets) // 12)]
+        self.network.fit_principal_components(torch.stack([to_image(self.faces.enlarged(i)) for i in chosen]))
         self.dataset = CropDataset(self.faces, config)
         self.features = self.teachers = VGG16FeatureDistance(config.vgg16)
 
@@ -87,5 +92,4 @@ class VAEStage(Stage):
         save_component(self.network, folder / "vae.safetensors")
 
     def _held_out_images(self) -> Tensor:
-        chosen = self.held_out.targets[:: max(1, len(self.held_out.targets) // 12)]
-        return torch.stack([to_image(self.held_out.pixels(i)) for i in chosen]).to(self.device)
+        return torch.stack([to_image(self.held_out.enlarged(i)) for i in self.chosen]).to(self.device)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.profiles import PROFILES
@@ -18,7 +19,7 @@ from training.images import psnr, sheet
 from training.patch_discriminator import PatchDiscriminator
 from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
-from training.stage import Batch, ProfileName, Stage, on_device
+from training.stage import Batch, Presets, ProfileName, Stage, on_device
 
 #: Share of its running mean that a code keeps at each step, and the use in embeddings a step below which it is moved.
 _DECAY, _RARE = 0.95, 0.02
@@ -26,20 +27,20 @@ _DECAY, _RARE = 0.95, 0.02
 
 class VREStageConfig(AdversarialConfig):
     profile: ProfileName = "tiny"
-    presets: tuple[str, ...] = ("vqfr-v2", "wide")
+    presets: Presets = ("vqfr-v2", "wide")
     beta: float = 0.25
     """Weight of the commitment of the encoder to its codes."""
-    association_from: int
+    association_from: int = Field(ge=0)
     """The step from which HQ and LQ tokens are associated."""
     association_weight: float = 0.1
-    decoder_blocks: int = 1
+    decoder_blocks: int = Field(1, ge=1)
     """Residual blocks a level of the decoders, which only training needs."""
     perceptual: PerceptualConfig | None = None
     """A distance of what the dictionaries reconstruct, beside L1 (OSDFace: LPIPS)."""
     perceptual_weight: float = 1.0
     pixel_gan_weight: float = 0.0
     """Of a PatchGAN against each dictionary; 0 leaves them out."""
-    pixel_gan_width: int = 32
+    pixel_gan_width: int = Field(32, ge=1)
 
 
 class VQVAE(nn.Module):
@@ -134,6 +135,10 @@ class VREStage(Stage):
             load_faces(config.data, "val", config.held_out_people), config.presets, config.seed
         )
         self.held_out = held_out_samples(held_out, 16)
+
+    def written(self) -> list[Tensor]:
+        """The codes too: no gradient moves them."""
+        return [*super().written(), *(part.embedder.codebook for part in (self.network.hq, self.network.lq))]
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         losses: dict[str, Tensor] = {}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from models.errors import PictureError
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
 from tests.toy_faces import TEMPLATE
 from tests.training.one_step import one_step
@@ -25,6 +26,15 @@ def test_all_labelled_pictures_are_used(stage: LandmarksStage) -> None:
     sample = stage.dataset[0]
     assert sample["image"].shape == (3, 192, 192) and sample["points"].shape == (68, 2)
     assert 0.2 < float(sample["points"].mean()) < 0.8
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_landmarks(face_folder: Path, tmp_path: Path, split: str) -> None:
+    (tmp_path / "index.csv").write_bytes((face_folder / "index.csv").read_bytes())
+    if split == "val":
+        np.savez(tmp_path / "labels.npz", files=["anna_0.png"], landmarks=TEMPLATE[None])
+    with pytest.raises(PictureError, match=f"{tmp_path}: no landmarks in labels.npz of the {split} split's faces"):
+        LandmarksStage(LandmarksConfig(data=tmp_path, run=tmp_path, steps=1, batch=2))
 
 
 def test_one_step(stage: LandmarksStage) -> None:

@@ -2,12 +2,14 @@
 
 import copy
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
@@ -21,6 +23,7 @@ from training import run as run_module
 from training.components import load_component, read_shape
 from training.faces import Faces, load_faces
 from training.feature_distance import VGG16FeatureDistance
+from training.masked_face_alignment import attention_mask
 from training.restoration import restoration_losses
 from training.restoration_data import held_out_samples
 from training.seam_loss import seam_loss
@@ -105,6 +108,32 @@ def test_seams_and_texture_cost_what_their_weights_say(blind: BaselineStage) -> 
     assert float(losses["spectrum"]) == pytest.approx(0.05 * float(spectrum_loss(square.restored, square.truth))) != 0
 
 
+def test_twice_the_weight_costs_twice_as_much(blind: BaselineStage) -> None:
+    kinds = ("latent", "pixel", "grid", "seam", "spectrum", "texture", "feature")
+    restored, target = torch.randn(2, 1, 24, 64, 64)
+    square = DecodedSquare(*torch.rand(2, 1, 3, 64, 64))
+
+    def losses(weight: float) -> dict[str, float]:
+        config = blind.config.model_copy(update={f"{kind}_weight": weight for kind in kinds})
+        torch.manual_seed(0)
+        found = restoration_losses(restored, target, square, blind.features, config, 0)
+        return {name: float(loss) for name, loss in found.items()}
+
+    once = losses(0.5)
+    assert len(once) == len(kinds) and all(once.values())
+    assert losses(1.0) == pytest.approx({name: 2 * loss for name, loss in once.items()})
+
+
+@pytest.mark.parametrize("texture", [0.0, 0.8])
+def test_the_perceptual_distance_makes_up_for_the_steps_between(blind: BaselineStage, texture: float) -> None:
+    settings = {"feature_weight": 0.7, "feature_every": 3, "texture_weight": texture}
+    config, latent = blind.config.model_copy(update=settings), torch.zeros(1, 24, 8, 8)
+    square = DecodedSquare(*torch.rand(2, 1, 3, 32, 32))
+    losses = restoration_losses(latent, latent, square, blind.features, config, 6)
+    distance = float(blind.features(square.restored, square.truth))
+    assert float(losses["features"]) == pytest.approx(3 * 0.7 * distance) != 0
+
+
 def test_texture_counts_without_the_perceptual_distance(blind: BaselineStage) -> None:
     assert isinstance(blind.features, VGG16FeatureDistance)
     latent = torch.randn(1, 24, 128, 128)
@@ -128,6 +157,48 @@ def test_one_step_with_references(referenced: HonestFaceStage) -> None:
     losses = one_step(referenced, step=3)
     assert set(losses) == {"latent", "identity"}
     assert 0 <= float(losses["identity"]) <= 4 * 0.3 * 2
+
+
+def test_whole_faces_cost_what_their_weights_say(referenced: HonestFaceStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To two recognisers that never see a person twice."""
+    settings = {"latent_weight": 0.7, "identity_weight": 0.5, "face_every": 3}
+    people = cycle(torch.eye(2)[:, None])
+    recogniser = SimpleNamespace(embed=lambda _: next(people))
+    monkeypatch.setattr(referenced, "config", referenced.config.model_copy(update=settings))
+    monkeypatch.setattr(referenced, "identity_encoder", recogniser)
+    monkeypatch.setattr(referenced, "recognisers", [recogniser])
+    monkeypatch.setattr(HonestFace, "predict", lambda network, latent, *_: latent)
+    latent, target = torch.randn(2, 1, 24, 8, 8)
+    nothing = cast(Any, None)
+    given = honestface._Given(latent, target, torch.zeros(1, 3, 32, 32), nothing, None, nothing)
+    losses = {name: float(loss) for name, loss in referenced._square(given, True, 2).items()}
+    assert losses == pytest.approx({"latent": 0.7 * float(F.l1_loss(latent, target)), "identity": 3 * 0.5 * 2})
+
+
+def calls_of(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[tuple[tuple[Any, ...], Any]]:
+    """Arguments and answers of a function from now on."""
+    function, calls = getattr(owner, name), []
+
+    def noted(*arguments: Any) -> Any:
+        calls.append((arguments, function(*arguments)))
+        return calls[-1][1]
+
+    monkeypatch.setattr(owner, name, noted)
+    return calls
+
+
+def test_the_reference_and_the_mask_of_a_square_are_of_its_place(
+    referenced: HonestFaceStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, corner = default_collate([referenced.dataset[0]]), (7, 50)
+    monkeypatch.setattr(honestface, "random_corner", lambda *_: corner)
+    bent, steered = (calls_of(monkeypatch, HonestFace, name) for name in ("see", "steer"))
+    decoded, masked = (calls_of(monkeypatch, honestface, name) for name in ("decode_square", "masked_distance"))
+    with torch.no_grad():
+        referenced.losses(batch, 0)
+        mask = attention_mask(referenced.landmark_detector.landmarks(batch["lq"]).heatmaps, 512)
+    assert torch.equal(steered[0][0][2].latent, cut(bent[0][1].latent, corner, 32))
+    assert torch.equal(masked[0][0][2], cut(mask, decoded[0][1].corner, 64))
 
 
 def test_masked_face_alignment_counts_however_often_faces_are_whole(referenced: HonestFaceStage) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder, PixelUnshuffleAutoencoderConfig
 from tests.training.one_step import one_step
@@ -18,6 +19,21 @@ def stage(face_folder: Path, vgg16_file: Path) -> VAEStage:
 def test_crops_of_sharp_pictures(stage: VAEStage) -> None:
     assert stage.dataset[0]["image"].shape == (3, 64, 64)
     assert torch.equal(stage.dataset[1]["image"], stage.dataset[1]["image"])
+
+
+def test_pictures_of_mixed_sizes(vgg16_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder per person: the first is held out."""
+    seen: list[torch.Size] = []
+    monkeypatch.setattr(
+        PixelUnshuffleAutoencoder, "fit_principal_components", lambda _, images: seen.append(images.shape)
+    )
+    for number, side in enumerate((300, 300, 512, 48)):
+        (tmp_path / str(min(number, 1))).mkdir(exist_ok=True)
+        Image.effect_noise((side, side), 50).convert("RGB").save(tmp_path / str(min(number, 1)) / f"{number}.png")
+    Image.effect_noise((512, 512), 50).convert("RGB").save(tmp_path / "0" / "large.png")
+    stage = VAEStage(VAEConfig(data=tmp_path, vgg16=vgg16_file, run=tmp_path, steps=1, batch=2, crop=64))
+    assert seen == [(3, 3, 512, 512)] and stage._held_out_images().shape == (2, 3, 512, 512)
+    assert all(stage.dataset[number]["image"].shape == (3, 64, 64) for number in range(12))  # also of the one of 48 px
 
 
 def test_one_step_with_and_without_features(stage: VAEStage) -> None:

@@ -36,6 +36,7 @@ class Workshop:
             baseline=self.runs / "baseline",
             landmarks=self.runs / "landmarks.safetensors",
             identity=self.runs / "identity.safetensors",
+            lora_rank=4,
             reference_dropout=0.0,
             wrong_person=0.0,
         )
