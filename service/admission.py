@@ -91,7 +91,7 @@ class Admission:
 
     @property
     def faces(self) -> int:
-        return sum(ticket.faces for ticket in self._tickets)
+        return sum(ticket.faces for ticket in self._tickets if not ticket.gives_way)
 
     @property
     def estimated_wait(self) -> float:
@@ -158,21 +158,23 @@ class Admission:
         if self.draining:
             self._refused("draining")
             raise Problem(DRAINING, "the service is shutting down; another instance may take this", self._drain_s)
-        if self.requests >= self._max_requests and not self._make_room():
+        self._check_wait(self.estimated_wait, deadline)
+        # last, and where one place is enough: nobody gives way to a request that is refused all the same
+        full = self.requests >= self._max_requests or self.faces >= self._max_faces
+        if full and self.faces <= self._max_faces:
+            self._make_room()
+        if self.requests >= self._max_requests:
             raise self.overloaded("requests", f"{self.requests} requests are in work, as many as may be")
         if self.faces >= self._max_faces:
             raise self.overloaded("queue", f"{self.faces} faces are waiting, as many as may wait")
-        self._check_wait(self.estimated_wait, deadline)
 
-    def _make_room(self) -> bool:
-        """Whether the slowest of slow uploads gives way."""
+    def _make_room(self) -> None:
+        """Has the slowest of slow uploads give way, if there is one."""
         now = self._clock()
-        uploads = [each for each in self._tickets if not each.working and not each.gives_way]
-        pace = {each.received / (now - each.since): each for each in uploads if now - each.since > _SLOW_S}
-        if not pace or min(pace) >= _SLOW_BYTES:
-            return False
-        pace[min(pace)].gives_way = True
-        return True
+        slow = [each for each in self._tickets if not (each.working or each.gives_way) and now - each.since > _SLOW_S]
+        slowest = min(slow, key=lambda each: each.received / (now - each.since), default=None)
+        if slowest is not None and slowest.received < _SLOW_BYTES * (now - slowest.since):
+            slowest.gives_way = True
 
     def _check_wait(self, wait: float, deadline: float) -> None:
         # Its own face takes its time as well; but where nobody waits, trying costs nobody anything.

@@ -195,3 +195,28 @@ def test_the_slowest_upload_gives_way_when_all_places_are_taken() -> None:
             with pytest.raises(Problem, match="as many as may be"), admission.admit(clock.now + 60):
                 pass
     assert refused == ["requests", "slow", "requests"]
+
+
+@pytest.mark.parametrize(("most_requests", "most_faces"), [(1, 64), (64, 1)])
+def test_a_slow_upload_holds_neither_a_request_nor_a_face(most_requests: int, most_faces: int) -> None:
+    clock = Clock()
+    admission = Admission(most_requests, most_faces, 10**9, 5, clock=clock)
+    with admission.admit(clock.now + 60) as slow:
+        clock.now += 8
+        with admission.admit(clock.now + 60):
+            assert slow.gives_way and (admission.requests, admission.faces) == (1, 1)
+
+
+def test_nobody_gives_way_to_a_request_that_is_refused_all_the_same() -> None:
+    clock, refused = Clock(), []
+    admission = Admission(2, 64, 10**9, 5, refused.append, clock)
+    admission.throughput.assume(2.0)
+    with admission.admit(clock.now + 60) as slow, admission.admit(clock.now + 60) as work:
+        admission.start(work, clock.now + 60)
+        clock.now += 8
+        for faces, deadline in ((5, 1), (64, 1000)):
+            work.faces = faces
+            with pytest.raises(Problem), admission.admit(clock.now + deadline):
+                pass
+        admission.receive(slow, 1000)
+    assert refused == ["wait", "requests"]
