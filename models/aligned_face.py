@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.attention_map import attention_map
-from models.errors import NoFaceError
+from models.errors import GeometryError, NoFaceError
 from models.face_analyzer import Detection, FaceAnalyzer
 from models.geometry import (
     ALIGNED_SIZE,
@@ -36,9 +36,12 @@ SMALLEST_FACE = 12
 # boxes of the embedded detector's labels have centre (259, 336) and side 278; those of SCRFD reach a little higher.
 _BOX_CENTRE, _BOX_SIDE = (257.0, 325.0), 278.0
 _AT_ONCE = 16
-#: How much of a heatmap its peak may cover, on average over the landmarks, for a detection to count as a face. Of 255
-#: faces found among 500 degraded ones (vqfr-v2, wide) none had more than 0.0067, objects taken for faces 0.0071 and up.
-MOST_SPREAD = 0.0068
+#: The most `_doubt` with which a detection counts as a face (docs/adr/021): measured for the embedded landmark network.
+MOST_DOUBT = 0.0082
+#: Above it a face is tried in quarter turns as well, which must leave less.
+_LITTLE_DOUBT = 0.0055
+#: What a landmark counts that one more fit would move by a pixel of the 512 px crop.
+_DOUBT_PER_PIXEL = 1e-4
 #: How many detections are looked at more closely for the largest face.
 _TRIES = 4
 _NO_FACE_AFTER_ALL = "no face was found: what seemed to be one is none on a closer look"
@@ -104,16 +107,21 @@ def find_faces(analyzer: FaceAnalyzer, picture: Pixels) -> list[Detection]:
 @torch.inference_mode()
 def align(analyzer: FaceAnalyzer, picture: Pixels, detections: Sequence[Detection]) -> list[AlignedFace]:
     """The detected faces, aligned: landmarks on a small crop around the box give a first similarity, those on the small
-    crop that this makes the final one, and those on the 512 px crop are the landmarks that count. Where these are too
-    vague (`MOST_SPREAD`) the detector took an object for a face, and it is left out.
+    crop that this makes the final one, and those on the 512 px crop are the landmarks that count. Where these are
+    doubtful, the face may lie on its side or stand on its head, and is one if a quarter turn leaves little doubt. Where
+    they are too doubtful (`MOST_DOUBT`) the detector took an object for a face, and it is left out.
 
     Raises:
         NoFaceError: none is left.
     """
-    matrices = [_matrix_of_box(detection.box) for detection in detections]
-    for _ in range(2):
-        matrices = [fitted for batch in _batches(matrices) for fitted in _fit(analyzer, picture, batch)]
-    faces = _aligned(analyzer, picture, matrices, [detection.box for detection in detections], MOST_SPREAD)
+    found = _found(analyzer, picture, detections, 0)
+    for turns in (1, 2, 3):
+        unsure = [index for index, (doubt, _) in enumerate(found) if doubt > _LITTLE_DOUBT]
+        turned = _found(analyzer, picture, [detections[index] for index in unsure], turns)
+        for index, other in zip(unsure, turned, strict=True):
+            if other[0] <= _LITTLE_DOUBT:
+                found[index] = other
+    faces = [face for doubt, face in found if doubt <= MOST_DOUBT]
     if not faces:
         raise NoFaceError(_NO_FACE_AFTER_ALL)
     return faces
@@ -143,7 +151,17 @@ def whole_picture(analyzer: FaceAnalyzer, picture: Pixels) -> AlignedFace:
         raise NoFaceError(f"an aligned face is square, the picture has {width}x{height} pixels")
     if height < SMALLEST_FACE:
         raise NoFaceError(f"no face: the picture has only {width}x{height} pixels")
-    return _aligned(analyzer, picture, [enlargement(ALIGNED_SIZE / width)], [(0, 0, width, height)])[0]
+    return _aligned(analyzer, picture, [enlargement(ALIGNED_SIZE / width)], [(0, 0, width, height)])[0][1]
+
+
+def _found(
+    analyzer: FaceAnalyzer, picture: Pixels, detections: Sequence[Detection], turns: int
+) -> list[tuple[float, AlignedFace]]:
+    """Detected faces, taken to be turned by so many quarter turns, aligned; each with its doubt."""
+    matrices = [_matrix_of_box(detection.box, turns) for detection in detections]
+    for _ in range(2):
+        matrices = [fitted for batch in _batches(matrices) for fitted in _fit(analyzer, picture, batch)]
+    return _aligned(analyzer, picture, matrices, [detection.box for detection in detections])
 
 
 def _fit(analyzer: FaceAnalyzer, picture: Pixels, matrices: Sequence[Matrix]) -> list[Matrix]:
@@ -161,8 +179,7 @@ def _aligned(
     picture: Pixels,
     matrices: Sequence[Matrix],
     boxes: Sequence[tuple[float, float, float, float]],
-    most_spread: float = 1.0,
-) -> list[AlignedFace]:
+) -> list[tuple[float, AlignedFace]]:
     faces = []
     for batch in _batches(list(zip(matrices, boxes, strict=True))):
         crops = [_crop(picture, matrix) for matrix, _ in batch]
@@ -170,12 +187,23 @@ def _aligned(
         found = analyzer.landmark_detector.landmarks(images)
         points, attention = found.points.cpu(), attention_map(found.heatmaps).cpu()
         identities = analyzer.identity_encoder.embed(images).cpu()
-        spread = (found.heatmaps / found.heatmaps.amax((2, 3), keepdim=True).clamp_min(1e-12)).mean((1, 2, 3)).tolist()
         for i, (matrix, box) in enumerate(batch):
-            if spread[i] > most_spread:
-                continue
-            faces.append(AlignedFace(crops[i], matrix, points[i], attention[i], identities[i], box))
+            face = AlignedFace(crops[i], matrix, points[i], attention[i], identities[i], box)
+            faces.append((_doubt(points[i], found.heatmaps[i]), face))
     return faces
+
+
+def _doubt(points: Tensor, heatmaps: Tensor) -> float:
+    """How little landmarks `[68, 2]` px of an aligned crop and their heatmaps `[68, h, w]` look like those of a face:
+    the share of a heatmap that its peak covers, and how far one more fit would move the landmarks."""
+    peaks = heatmaps.amax((1, 2), keepdim=True).clamp_min(1e-12)
+    found = points.double().numpy()
+    try:
+        moved = transform_points(fit_similarity(five_points(found), FFHQ_512), found)
+    except GeometryError:  # all in one place
+        return math.inf
+    unrest = float(np.linalg.norm(moved - found, axis=1).mean())
+    return float((heatmaps / peaks).mean()) + _DOUBT_PER_PIXEL * unrest
 
 
 def _crop(picture: Pixels, matrix: Matrix) -> Pixels:
@@ -184,12 +212,12 @@ def _crop(picture: Pixels, matrix: Matrix) -> Pixels:
     return warp(picture, matrix, (ALIGNED_SIZE, ALIGNED_SIZE))
 
 
-def _matrix_of_box(box: tuple[float, float, float, float]) -> Matrix:
-    """The transform that frames a detector's box about as FFHQ frames a face."""
+def _matrix_of_box(box: tuple[float, float, float, float], turns: int) -> Matrix:
+    """The transform that frames a detector's box about as FFHQ frames a face, after so many quarter turns."""
     x0, y0, x1, y1 = box
     scale = _BOX_SIDE / math.sqrt(max((x1 - x0) * (y1 - y0), 1.0))
-    shift = np.array(_BOX_CENTRE) - scale * np.array([x0 + x1, y0 + y1]) / 2
-    return np.array([(scale, 0, shift[0]), (0, scale, shift[1])])
+    linear = scale * np.linalg.matrix_power(np.array([(0.0, -1.0), (1.0, 0.0)]), turns)
+    return np.column_stack([linear, _BOX_CENTRE - linear @ np.array([x0 + x1, y0 + y1]) / 2])
 
 
 def _side(detection: Detection) -> float:

@@ -28,10 +28,10 @@ from models.aligned_face import (
 from models.choices import LARGEST_UPSCALE, ColourFix, Diagnostics, Faces
 from models.errors import NoFaceError, ReferencesError
 from models.face_analyzer import Detection, FaceAnalyzer
-from models.geometry import Pixels, compose, enlargement, invert_affine, warp
+from models.geometry import Pixels, compose, enlargement, invert_affine
 from models.honesty_report import HonestyReport, honesty_report
 from models.identity_angles import identity_angles
-from models.paste_back import PastedFace, paste_back
+from models.paste_back import PastedFace, back_to_size, paste_back
 from models.picture import Picture
 from models.references import Reference, References
 from models.wrong_person import used_references
@@ -233,9 +233,11 @@ class FaceRestorer:
         faces = tuple(self._finish_face(job, crop, options) for job, crop in zip(jobs, restored, strict=True))
         picture = prepared.picture.enlarged(options.upscale)
         back = invert_affine(enlargement(options.upscale))
-        pasted = [PastedFace(face.crop, compose(face.face.matrix, back)) for face in faces]
+        pasted = [
+            PastedFace(each.crop, compose(each.face.matrix, back), each.face.crop, options.strength) for each in faces
+        ]
         aligned = options.faces == "aligned"
-        pixels = _back_to_size(pasted[0], picture) if aligned else paste_back(picture.pixels, pasted)
+        pixels = back_to_size(pasted[0], picture.pixels) if aligned else paste_back(picture.pixels, pasted)
         return Restoration(replace(picture, pixels=pixels), faces)
 
     def _generate(self, jobs: Sequence[FaceJob]) -> list[Pixels]:
@@ -275,9 +277,3 @@ class FaceRestorer:
         if options.diagnostics != "none":
             report = honesty_report(self.analyzer, face, crop, job.references)
         return RestoredFace(face, crop, report)
-
-
-def _back_to_size(face: PastedFace, picture: Picture) -> Pixels:
-    if face.crop.shape == picture.pixels.shape:
-        return face.crop
-    return warp(face.crop, invert_affine(face.matrix), (picture.width, picture.height))

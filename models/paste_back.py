@@ -18,10 +18,15 @@ _FACE_CENTRE = (256.0, 290.0)
 
 @dataclass(frozen=True)
 class PastedFace:
-    """A restored crop `[512, 512, 3]` and the matrix `[2, 3]` that maps the picture's pixels into it."""
+    """A restored crop `[512, 512, 3]` and the matrix `[2, 3]` that maps the picture's pixels into it.
+
+    Below a `strength` of 1 the picture keeps in proportion what it has and the crop `before` could not hold.
+    """
 
     crop: Pixels
     matrix: Matrix
+    before: Pixels
+    strength: float = 1.0
 
 
 def paste_back(picture: Pixels, faces: Sequence[PastedFace]) -> Pixels:
@@ -36,9 +41,7 @@ def paste_back(picture: Pixels, faces: Sequence[PastedFace]) -> Pixels:
             continue
         left, top, right, bottom = box
         rivals = [faces[i].matrix for i, other in enumerate(boxes) if i != index and other and _overlap(box, other)]
-        to_box = invert_affine(face.matrix)
-        to_box[:, 2] -= (left, top)
-        restored = warp(face.crop, to_box, (right - left, bottom - top))
+        restored = back_to_size(face, picture[top:bottom, left:right], (left, top))
         for first, last in bands(top, bottom):
             opacity = _opacity(face.matrix, rivals, (left, first, right, last))
             before = picture[first:last, left:right].astype(np.float32)
@@ -47,6 +50,22 @@ def paste_back(picture: Pixels, faces: Sequence[PastedFace]) -> Pixels:
             there = result[first:last, left:right]
             there[:] = np.clip(there + change, 0, 255)
     return result
+
+
+def back_to_size(face: PastedFace, part: Pixels, corner: tuple[int, int] = (0, 0)) -> Pixels:
+    """The face at the size of a `part` of the picture `[h, w, 3]` whose upper left corner is at `corner`."""
+    if part.shape == face.crop.shape and np.array_equal(face.matrix, [(1, 0, 0), (0, 1, 0)]):
+        return face.crop
+    height, width = part.shape[:2]
+    to_part = invert_affine(face.matrix)
+    to_part[:, 2] -= corner
+    restored = warp(face.crop, to_part, (width, height))
+    if face.strength < 1:
+        before = warp(face.before, to_part, (width, height))
+        for first, last in bands(0, height):
+            finer = part[first:last].astype(np.float32) - before[first:last]
+            restored[first:last] = np.rint(np.clip(restored[first:last] + (1 - face.strength) * finer, 0, 255))
+    return restored
 
 
 def _opacity(matrix: Matrix, rivals: Sequence[Matrix], box: tuple[int, int, int, int]) -> Weights:

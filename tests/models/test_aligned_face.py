@@ -123,3 +123,25 @@ def test_what_landmarks_do_not_confirm_is_no_face() -> None:
     for look in (align, align_largest):
         with pytest.raises(NoFaceError, match="none on a closer look"):
             look(tools, picture, found[:1])
+
+
+class Restless:
+    """Sharp landmarks that each look puts elsewhere, as on an object that was taken for a face."""
+
+    name = "restless landmarks"
+
+    def __init__(self, pixels: float) -> None:
+        self.pixels = pixels
+
+    def landmarks(self, crops: torch.Tensor) -> Landmarks:
+        found = ToyLandmarks().landmarks(crops)
+        self.pixels = -self.pixels
+        return Landmarks(found.points + self.pixels * crops.shape[3] / 512, found.heatmaps)
+
+
+def test_landmarks_that_never_settle_are_of_no_face() -> None:
+    picture = photo(((110, 150), 150, ANNA))
+    found = find_faces(analyzer(), picture)
+    assert align(replace(analyzer(), landmark_detector=Restless(4)), picture, found)
+    with pytest.raises(NoFaceError, match="none on a closer look"):
+        align(replace(analyzer(), landmark_detector=Restless(50)), picture, found)

@@ -74,6 +74,15 @@ def test_onnx_files_take_the_place_of_embedded_networks(tmp_path: Path) -> None:
         build_face_tools(config, 70.0, lambda name, network: None)
 
 
+@pytest.mark.parametrize("turns", [1, 2])
+def test_a_face_on_its_side_or_head_is_aligned_upright(turns: int) -> None:
+    analyzer = load_bundle().analyzer
+    upright, turned = astronaut(), np.ascontiguousarray(np.rot90(astronaut(), turns))
+    (one,), (other,) = (align(analyzer, picture, find_faces(analyzer, picture)) for picture in (upright, turned))
+    assert np.abs(one.crop.astype(int) - other.crop).mean() < 25
+    assert np.abs(one.crop.astype(int) - np.rot90(other.crop, turns)).mean() > 40
+
+
 def test_objects_that_the_shipped_detector_takes_for_faces_are_left_out() -> None:
     analyzer = load_bundle().analyzer
     (face,) = align(analyzer, astronaut(), find_faces(analyzer, astronaut()))

@@ -7,7 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.geometry import Matrix, transform_points, warp
-from models.paste_back import FEATHER, PastedFace, paste_back, soft_mask
+from models.paste_back import FEATHER, PastedFace, back_to_size, paste_back, soft_mask
+
+
+def pasted(crop: np.ndarray, matrix: Matrix) -> PastedFace:
+    return PastedFace(crop, matrix, before=crop)
 
 
 def placement(centre: tuple[float, float], side: float, degrees: float = 0.0) -> Matrix:
@@ -40,7 +44,7 @@ placements = st.builds(
 @given(placements)
 def test_outside_the_crop_not_a_bit_changes(matrix: Matrix) -> None:
     picture = smooth_picture()
-    result = paste_back(picture, [PastedFace(np.full((512, 512, 3), 255, np.uint8), matrix)])
+    result = paste_back(picture, [pasted(np.full((512, 512, 3), 255, np.uint8), matrix)])
     at = crop_positions(matrix, 240, 320)
     outside = ((at < -0.5) | (at > 511.5)).any(2)
     assert np.array_equal(result[outside], picture[outside])
@@ -51,13 +55,13 @@ def test_outside_the_crop_not_a_bit_changes(matrix: Matrix) -> None:
 def test_an_unchanged_crop_gives_the_picture_back(centre: tuple[float, float], side: float, degrees: float) -> None:
     picture = smooth_picture()
     matrix = placement(centre, side, degrees)
-    result = paste_back(picture, [PastedFace(warp(picture, matrix, (512, 512)), matrix)])
+    result = paste_back(picture, [pasted(warp(picture, matrix, (512, 512)), matrix)])
     assert np.abs(result.astype(int) - picture).max() <= 4
 
 
 def test_inside_it_is_the_restored_face() -> None:
     matrix = placement((160, 120), 200)
-    result = paste_back(smooth_picture(), [PastedFace(np.full((512, 512, 3), 9, np.uint8), matrix)])
+    result = paste_back(smooth_picture(), [pasted(np.full((512, 512, 3), 9, np.uint8), matrix)])
     at = crop_positions(matrix, 240, 320)
     inside = ((at > FEATHER) & (at < 511 - FEATHER)).all(2)
     assert inside.sum() > 10_000
@@ -70,7 +74,7 @@ def test_the_border_is_no_step(degrees: float) -> None:
     picture = np.zeros((440, 440, 3), np.uint8)
     side = 300.0
     matrix = placement((220, 220), side, degrees)
-    result = paste_back(picture, [PastedFace(np.full((512, 512, 3), 255, np.uint8), matrix)])[:, :, 0].astype(int)
+    result = paste_back(picture, [pasted(np.full((512, 512, 3), 255, np.uint8), matrix)])[:, :, 0].astype(int)
     steepest = 1.5 * 255 / (FEATHER * side / 512)
     limit = steepest * (1 if degrees == 0 else math.sqrt(2)) + 1
     assert np.abs(np.diff(result, axis=0)).max() <= limit
@@ -87,13 +91,13 @@ def test_the_mask_fades_from_one_to_zero() -> None:
 
 def test_a_face_at_the_edge_is_restored_up_to_the_edge() -> None:
     matrix = placement((0, 120), 200)  # its left half lies outside the picture
-    result = paste_back(smooth_picture(), [PastedFace(np.full((512, 512, 3), 9, np.uint8), matrix)])
+    result = paste_back(smooth_picture(), [pasted(np.full((512, 512, 3), 9, np.uint8), matrix)])
     assert (result[100:140, 0:40] == 9).all()
 
 
 def test_a_crop_beside_the_picture_changes_nothing() -> None:
     picture = smooth_picture()
-    face = PastedFace(np.zeros((512, 512, 3), np.uint8), placement((-500, -500), 100))
+    face = pasted(np.zeros((512, 512, 3), np.uint8), placement((-500, -500), 100))
     assert np.array_equal(paste_back(picture, [face]), picture)
     assert np.array_equal(paste_back(picture, []), picture)
 
@@ -101,14 +105,14 @@ def test_a_crop_beside_the_picture_changes_nothing() -> None:
 def test_the_given_picture_is_left_alone() -> None:
     picture = smooth_picture()
     before = picture.copy()
-    paste_back(picture, [PastedFace(np.zeros((512, 512, 3), np.uint8), placement((160, 120), 200))])
+    paste_back(picture, [pasted(np.zeros((512, 512, 3), np.uint8), placement((160, 120), 200))])
     assert np.array_equal(picture, before)
 
 
 def test_overlapping_faces_keep_their_centres_in_any_order() -> None:
     picture = np.full((240, 320, 3), 128, np.uint8)
-    left = PastedFace(np.full((512, 512, 3), 250, np.uint8), placement((100, 120), 180))
-    right = PastedFace(np.full((512, 512, 3), 10, np.uint8), placement((190, 120), 180, 20))
+    left = pasted(np.full((512, 512, 3), 250, np.uint8), placement((100, 120), 180))
+    right = pasted(np.full((512, 512, 3), 10, np.uint8), placement((190, 120), 180, 20))
     one, other = paste_back(picture, [left, right]), paste_back(picture, [right, left])
     assert np.abs(one.astype(int) - other).max() <= 1
     assert one[130, 80].min() > 240 and one[130, 215].max() < 20
@@ -118,7 +122,7 @@ def test_overlapping_faces_keep_their_centres_in_any_order() -> None:
 def test_faces_that_overlap_by_half_keep_their_own_centres() -> None:
     picture = np.full((240, 320, 3), 128, np.uint8)
     faces = [
-        PastedFace(np.full((512, 512, 3), level, np.uint8), placement((x, 120), 180))
+        pasted(np.full((512, 512, 3), level, np.uint8), placement((x, 120), 180))
         for x, level in ((130, 250), (190, 10))
     ]
     result = paste_back(picture, faces)
@@ -126,7 +130,7 @@ def test_faces_that_overlap_by_half_keep_their_own_centres() -> None:
 
 
 def test_halves_that_round_up_do_not_leave_the_levels() -> None:
-    white = PastedFace(np.full((512, 512, 3), 255, np.uint8), placement((60, 60), 120))
+    white = pasted(np.full((512, 512, 3), 255, np.uint8), placement((60, 60), 120))
     result = paste_back(np.zeros((120, 120, 3), np.uint8), [white, white])
     assert (result[50:70, 50:70] == 255).all()
 
@@ -134,17 +138,50 @@ def test_halves_that_round_up_do_not_leave_the_levels() -> None:
 def test_unchanged_overlapping_faces_give_the_picture_back() -> None:
     picture = smooth_picture()
     matrices = [placement((100, 120), 180), placement((150, 110), 160, 30), placement((130, 140), 60)]
-    faces = [PastedFace(warp(picture, matrix, (512, 512)), matrix) for matrix in matrices]
+    faces = [pasted(warp(picture, matrix, (512, 512)), matrix) for matrix in matrices]
     assert np.abs(paste_back(picture, faces).astype(int) - picture).max() <= 3
 
 
 def test_only_the_region_costs_anything() -> None:
     """Told by the memory beside the copy, which no other program's work changes."""
     picture = np.zeros((2000, 3000, 3), np.uint8)
-    face = PastedFace(np.full((512, 512, 3), 9, np.uint8), placement((1500, 1000), 400))
+    face = pasted(np.full((512, 512, 3), 9, np.uint8), placement((1500, 1000), 400))
     tracemalloc.start()
     result = paste_back(picture, [face])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < picture.nbytes + 4_000_000
     assert result.any()
+
+
+def rough_picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (600, 700, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("side", [60, 200, 560])
+def test_without_strength_the_picture_stays_what_it_is(side: float) -> None:
+    picture, matrix = rough_picture(), placement((350, 300), side, 10)
+    crop = warp(picture, matrix, (512, 512))
+    result = paste_back(picture, [PastedFace(crop, matrix, crop, strength=0)])
+    assert np.array_equal(result, picture)
+    part = picture[:200, :300]
+    assert np.array_equal(back_to_size(PastedFace(crop, matrix, crop, strength=0), part), part)
+
+
+def test_half_the_strength_is_half_of_the_face_and_half_of_the_picture() -> None:
+    picture, matrix = rough_picture(), placement((350, 300), 560)
+    before = warp(picture, matrix, (512, 512))
+    crop = np.rint(0.5 * before + 0.5 * 100).astype(np.uint8)
+    result = paste_back(picture, [PastedFace(crop, matrix, before, strength=0.5)])
+    middle = np.s_[250:350, 300:400]
+    assert np.abs(result[middle].astype(float) - (0.5 * picture[middle] + 50)).mean() < 1
+
+
+@pytest.mark.parametrize("side", [130, 260])
+def test_a_small_face_keeps_its_fine_detail_on_the_way_there_and_back(side: float) -> None:
+    x = np.mgrid[:600, :700][1]
+    stripes = (127 + 60 * np.sin(2 * np.pi * x / 3))[:, :, None].repeat(3, 2).round().astype(np.uint8)
+    matrix = placement((350.3, 300.6), side, 7)
+    result = paste_back(stripes, [pasted(warp(stripes, matrix, (512, 512)), matrix)])
+    middle = np.s_[290:310, 340:360]
+    assert result[middle].astype(float).std() > 0.7 * stripes[middle].std()
