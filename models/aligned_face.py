@@ -171,7 +171,15 @@ def _fit(analyzer: FaceAnalyzer, picture: Pixels, matrices: Sequence[Matrix]) ->
     crops = to_network([warp(picture, matrix, (half, half)) for matrix in small])
     found = analyzer.landmark_detector.landmarks(crops).points.cpu().numpy()
     in_picture = [transform_points(invert_affine(matrix), points) for matrix, points in zip(small, found, strict=True)]
-    return [fit_similarity(five_points(points), FFHQ_512) for points in in_picture]
+    return [_fitted(points, matrix) for points, matrix in zip(in_picture, matrices, strict=True)]
+
+
+def _fitted(points: Matrix, otherwise: Matrix) -> Matrix:
+    """What brings landmarks `[68, 2]` to where FFHQ has them; `otherwise` where all lie in one place."""
+    try:
+        return fit_similarity(five_points(points), FFHQ_512)
+    except GeometryError:
+        return otherwise
 
 
 def _aligned(
@@ -200,7 +208,7 @@ def _doubt(points: Tensor, heatmaps: Tensor) -> float:
     found = points.double().numpy()
     try:
         moved = transform_points(fit_similarity(five_points(found), FFHQ_512), found)
-    except GeometryError:  # all in one place
+    except GeometryError:
         return math.inf
     unrest = float(np.linalg.norm(moved - found, axis=1).mean())
     return float((heatmaps / peaks).mean()) + _DOUBT_PER_PIXEL * unrest

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from service.problems import DRAINING, OVERLOADED, Problem
+from service.problems import DRAINING, NO_FACE, OVERLOADED, Problem
 
 _MEMORY_S = 10.0
 #: How much longer than estimated the work that is in may take. Its pace is uneven: without a margin one request in
@@ -114,8 +114,8 @@ class Admission:
         try:
             yield ticket
         except Problem as problem:
-            # What cannot be restored has cost its time all the same; what was given up has not cost all of it.
-            ticket.finished = problem.kind.status == 422
+            # A picture without a face has cost its time all the same; what was refused or given up has not.
+            ticket.finished = problem.kind is NO_FACE
             raise
         finally:
             self._tickets = [other for other in self._tickets if other is not ticket]

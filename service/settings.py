@@ -1,6 +1,8 @@
 """Every setting of the service: a field here is `HONESTFACE_<NAME>` in the environment and a row in docs/service.md."""
 
+import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +13,10 @@ from models.choices import Library, Precision
 from models.errors import HonestFaceError
 
 MEGABYTE = 1_000_000
+# Variables that others read: the command line, and compose where it is told more cores, bundles or a file of keys.
+_NO_SETTINGS = {"HONESTFACE_DEBUG", "HONESTFACE_CPUS", "HONESTFACE_BUNDLES"}
+# What Kubernetes puts into pods beside a Service of this name.
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Where container engines put secrets: a file here, named like its variable in small letters, is a setting too.
 _SECRETS = Path("/run/secrets")
@@ -20,7 +26,11 @@ class Settings(BaseSettings):
     """The service's settings; sizes in bytes, times in the unit that the name ends with."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HONESTFACE_", frozen=True, extra="forbid", secrets_dir=_SECRETS if _SECRETS.is_dir() else None
+        env_prefix="HONESTFACE_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        secrets_dir=_SECRETS if _SECRETS.is_dir() else None,
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -132,6 +142,8 @@ def read_settings(given: dict[str, object]) -> Settings:
     Raises:
         HonestFaceError: values that will not do, in one line that does not repeat them: one may be a secret.
     """
+    _check_names()
+    _check_secrets(_SECRETS)
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -140,3 +152,21 @@ def read_settings(given: dict[str, object]) -> Settings:
             for each in error.errors()
         )
         raise HonestFaceError("; ".join(wrong)) from None
+
+
+def _check_names() -> None:
+    """A misspelt variable might have been the one that closes the service."""
+    known = {f"HONESTFACE_{name}".upper() for name in Settings.model_fields} | _NO_SETTINGS
+    for name in sorted(os.environ):
+        if not name.startswith("HONESTFACE_") or name in known or _SERVICE_LINK.search(name):
+            continue
+        near = "".join(f"; {other} is" for other in get_close_matches(name, known, 1))
+        raise HonestFaceError(f"{name} is no setting{near}")
+
+
+def _check_secrets(folder: Path) -> None:
+    """A secret that cannot be read must not leave the service open."""
+    names = {f"honestface_{name}" for name in Settings.model_fields}
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if file.name.lower() in names and not (file.is_file() and os.access(file, os.R_OK)):
+            raise HonestFaceError(f"{file} is not a file that this user can read")

@@ -83,6 +83,7 @@ def test_a_pod_has_the_time_to_drain(manifests: dict[str, dict[str, Any]]) -> No
 
 
 def test_a_container_may_do_nothing_but_serve(manifests: dict[str, dict[str, Any]]) -> None:
+    assert pod(manifests)["enableServiceLinks"] is False, "a link would set HONESTFACE_PORT"
     assert pod(manifests)["securityContext"]["runAsNonRoot"] and not pod(manifests)["automountServiceAccountToken"]
     assert pod(manifests)["containers"][0]["securityContext"] == {
         "allowPrivilegeEscalation": False,

@@ -145,3 +145,19 @@ def test_landmarks_that_never_settle_are_of_no_face() -> None:
     assert align(replace(analyzer(), landmark_detector=Restless(4)), picture, found)
     with pytest.raises(NoFaceError, match="none on a closer look"):
         align(replace(analyzer(), landmark_detector=Restless(50)), picture, found)
+
+
+class OnePoint:
+    """All landmarks in one place: nothing can be fitted to them."""
+
+    name = "one point"
+
+    def landmarks(self, crops: torch.Tensor) -> Landmarks:
+        found = ToyLandmarks().landmarks(crops)
+        return Landmarks(torch.full_like(found.points, 9.0), found.heatmaps)
+
+
+def test_landmarks_in_one_place_are_of_no_face() -> None:
+    picture = photo(((110, 150), 150, ANNA))
+    with pytest.raises(NoFaceError, match="none on a closer look"):
+        align(replace(analyzer(), landmark_detector=OnePoint()), picture, find_faces(analyzer(), picture))

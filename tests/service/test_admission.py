@@ -4,7 +4,7 @@ import contextlib
 import pytest
 
 from service.admission import Admission, PixelBudget, Throughput
-from service.problems import DEADLINE_EXCEEDED, DRAINING, NO_FACE, OVERLOADED, Problem
+from service.problems import DEADLINE_EXCEEDED, DRAINING, INVALID_OPTION, NO_FACE, OVERLOADED, Problem
 
 
 class Clock:
@@ -93,7 +93,7 @@ def test_admission_bounds_requests_and_faces() -> None:
 
 
 def test_only_finished_work_sets_the_pace() -> None:
-    """Given up is what fails here and what comes too late; a picture without a face has been worked on to the end."""
+    """What fails, is late or is wrong has not been worked on to the end; a picture without a face has."""
     clock = Clock()
     admission = Admission(2, 7, 10**6, 5, clock=clock)
     admission.throughput.assume(1.0)
@@ -107,7 +107,7 @@ def test_only_finished_work_sets_the_pace() -> None:
             ticket.finished = True
         return admission.throughput.seconds_per_face
 
-    assert work(ValueError()) == work(Problem(DEADLINE_EXCEEDED, "late")) == 1.0
+    assert work(ValueError()) == work(Problem(DEADLINE_EXCEEDED, "late")) == work(Problem(INVALID_OPTION, "3")) == 1.0
     assert 1.5 < work(None) < work(Problem(NO_FACE, "nobody"))
 
 

@@ -59,3 +59,29 @@ def test_wrong_settings_are_one_line_without_the_secret(monkeypatch: pytest.Monk
 def test_given_settings_come_before_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HONESTFACE_PORT", "9000")
     assert read_settings({"port": 9001}).port == 9001
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "honestface_api_keys").write_text("a" * 64)
+    for name in ("PORT", "BUNDLE", "API_KEYS"):
+        monkeypatch.setenv(f"HONESTFACE_{name}", "")
+    settings = Settings(_secrets_dir=tmp_path)  # type: ignore[call-arg]
+    assert (settings.port, settings.bundle, settings.api_keys) == (8000, None, ("a" * 64,))
+
+
+def test_a_misspelt_variable_is_told_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HONESTFACE_DEBUG", "HONESTFACE_CPUS", "HONESTFACE_SERVICE_HOST", "HONESTFACE_PORT_80_TCP_ADDR"):
+        monkeypatch.setenv(name, "1")
+    read_settings({})
+    monkeypatch.setenv("HONESTFACE_API_KEY", "a" * 64)
+    with pytest.raises(HonestFaceError, match=r"^HONESTFACE_API_KEY is no setting; HONESTFACE_API_KEYS is$"):
+        read_settings({})
+
+
+def test_a_secret_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("service.settings._SECRETS", tmp_path)
+    (tmp_path / "another").mkdir()
+    read_settings({})
+    (tmp_path / "honestface_api_keys").mkdir()
+    with pytest.raises(HonestFaceError, match="honestface_api_keys is not a file that this user can read"):
+        read_settings({})
