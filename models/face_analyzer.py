@@ -53,7 +53,8 @@ class IdentityEncoder(Protocol):
     def width(self) -> int: ...
 
     def embed(self, faces: Tensor) -> Tensor:
-        """Unit embeddings `[B, width]` of FFHQ-512-aligned faces `[B, 3, 512, 512]`, RGB in [-1, 1]; differentiable."""
+        """Unit embeddings `[B, width]` of FFHQ-512-aligned faces `[B, 3, 512, 512]`, RGB in [-1, 1]; differentiable
+        but for ONNX files."""
         ...
 
 

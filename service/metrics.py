@@ -2,10 +2,20 @@
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 STAGES = ("queue", "decode", "align", "device", "encode")
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody asked for
 
 
 class Metrics:
@@ -41,7 +51,7 @@ class Metrics:
         )
         self.batches = counter("batches_total", "Batches, by why they were released.", "reason")
         self.batch_seconds = seconds("batch_seconds", "Time of a batch on the device.")
-        self.rejections = counter("rejections_total", "Requests refused before any work.", "reason")
+        self.rejections = counter("rejections_total", "Requests refused, by why.", "reason")
         self.cancellations = counter("cancellations_total", "Work dropped: by whom or what.", "reason")
         self.cache_lookups = counter("reference_cache_lookups_total", "References looked up by content.", "result")
         self.cache_bytes = gauge("reference_cache_bytes", "Size of the cached references.")

@@ -79,7 +79,7 @@ class RestorationPipeline:
         """The engine.
 
         Raises:
-            Problem: it is not loaded yet, or its device has failed.
+            Problem: it is not loaded yet.
         """
         if self.engine is None:
             raise Problem(problems.NOT_READY, "the bundle is being loaded", retry_after=5)

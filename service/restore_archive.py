@@ -249,8 +249,8 @@ def restore_archive(
     """Works through what a plan still lacks under a progress bar, and tells at the end; how many pictures failed.
 
     Raises:
-        HonestFaceError: the manifest cannot be written.
-        KeyboardInterrupt: it was interrupted, and has told what became of the pictures so far.
+        HonestFaceError: the manifest cannot be written, or the workers cannot go on.
+        KeyboardInterrupt: it was interrupted. Of these two it first tells what became of the pictures so far.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
@@ -265,7 +265,8 @@ def restore_archive(
         elif manifest and str(output) not in manifest.told:
             manifest.add(Result(entry.photo, str(output), "present"))
     failures: list[str] = []
-    restored, interrupted = 0, False
+    restored = 0
+    ended: BaseException | None = None
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     try:
         # Elsewhere than on a terminal all that it would show is a blank line.
@@ -280,8 +281,8 @@ def restore_archive(
                 for warning in result.warnings:
                     console.print(f"warning: {warning}", markup=False)
                 progress.advance(task)
-    except KeyboardInterrupt:
-        interrupted = True
+    except (KeyboardInterrupt, HonestFaceError) as error:
+        ended = error
     if manifest:
         manifest.close()
     finished = len(plan.entries) - len(left)
@@ -289,9 +290,9 @@ def restore_archive(
     console.print(f"{restored} restored, {finished} were finished already, {len(failures)} failed{others}")
     for failure in sorted(failures):
         console.print(failure, markup=False)
-    if interrupted:
+    if ended is not None:
         console.print("interrupted: run it again to go on")
-        raise KeyboardInterrupt
+        raise ended
     return len(failures)
 
 

@@ -64,7 +64,7 @@ class Adversary(Opponent):
         self._cases: dict[str, Case] = {}
 
     def judge(self, cases: Mapping[str, Case], step: int) -> dict[str, Tensor]:
-        """Weighted L_G for each discriminator that has a case; gradients go to what was restored alone."""
+        """Weighted L_G of each discriminator, by its case; gradients go to what was restored alone."""
         losses: dict[str, Tensor] = {}
         for name, discriminator in self.named_children():
             case = cases[name]

@@ -5,10 +5,8 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-
 from models.errors import PictureError
-from training.faces import FaceFile, all_files
+from training.faces import FaceFile, all_files, write_labels
 
 #: The part of the allowance that index, labels and the file system are left.
 RESERVE = 0.08
@@ -64,10 +62,16 @@ def _write_index(root: Path, out: Path, files: list[FaceFile]) -> None:
         writer = csv.writer(stream)
         writer.writerow(["file", "identity", "split", "hq"])
         writer.writerows([n, f.identity, f.split, int(f.hq)] for n, f in zip(names, files, strict=True))
-    labels = {
-        kind: [value for file in files if (value := getattr(file, field)) is not None]
-        for kind, field in (("landmarks", "landmarks"), ("sface", "descriptor"))
-    }
-    whole = {kind: np.stack(values) for kind, values in labels.items() if len(values) == len(files)}
-    if whole:
-        np.savez(out / "labels.npz", allow_pickle=False, files=np.array(names), **whole)
+    described = any(file.descriptor is not None for file in files)
+    labelled = [
+        (name, file.landmarks, file.descriptor)
+        for name, file in zip(names, files, strict=True)
+        if file.landmarks is not None and (file.descriptor is not None or not described)
+    ]
+    if labelled:
+        write_labels(
+            out,
+            [name for name, _, _ in labelled],
+            [marks for _, marks, _ in labelled],
+            [descriptor for _, _, descriptor in labelled if descriptor is not None],
+        )

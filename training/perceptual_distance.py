@@ -33,7 +33,7 @@ class PerceptualConfig(BaseModel):
 
     def model_post_init(self, _: object) -> None:
         if (self.kind == "mse") != (self.backbone is None):
-            raise ValueError(f"{self.kind} {'needs' if self.backbone is None else 'has'} no backbone")
+            raise ValueError(f"{self.kind} {'needs a' if self.backbone is None else 'has no'} backbone")
 
 
 class MeanSquaredError(nn.Module):

@@ -93,6 +93,10 @@ def test_metrics() -> None:
     assert rows("Metrics") == list(_metrics())
 
 
+def test_no_series_tells_when_another_was_made() -> None:
+    assert b"_created" not in Metrics().exposition()
+
+
 def _metrics() -> Iterator[list[str]]:
     registry = Metrics().registry
     for collector in dict.fromkeys(registry._names_to_collectors.values()):

@@ -2,13 +2,16 @@
 
 import json
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from models.errors import HonestFaceError
 from service import restore_archive, restore_files
-from service.restore_archive import Manifest
+from service.restore_archive import Entry, Manifest, Plan, Result
+from service.restore_files import Targets
 from tests.service.restoring import FACE, Run, pixels, save, truncated
 from tests.toy_faces import ANNA, photo
 
@@ -125,6 +128,24 @@ def test_an_interrupted_folder_tells_what_became_of_it(
     ]
     lines = [json.loads(line)["status"] for line in manifest.read_text().splitlines()]
     assert lines == ["present", "failed", "restored"] and manifests[0]._file.closed
+
+
+def test_a_folder_that_workers_gave_up_tells_what_became_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def restore(entries: Sequence[Entry]) -> Iterator[Result]:
+        yield Result(entries[0].photo, "a.png", "failed", error="a.jpg: no face was found")
+        raise HonestFaceError("the workers are gone")
+
+    plan = Plan([Entry("a.jpg", "a.jpg"), Entry("b.jpg", "b.jpg")])
+    with pytest.raises(HonestFaceError, match="the workers are gone"):
+        restore_archive.restore_archive(plan, Targets(tmp_path / "out"), restore, None)
+    told = capsys.readouterr().err.splitlines()
+    assert told[-3:] == [
+        "0 restored, 0 were finished already, 1 failed",
+        "a.jpg: no face was found",
+        "interrupted: run it again to go on",
+    ]
 
 
 def test_outputs_inside_the_input_folder_are_not_restored_again(run: Run, tmp_path: Path) -> None:

@@ -155,9 +155,12 @@ def test_distances_as_settings(folder: Path, vgg16_file: Path) -> None:
     assert named(kind="dists", edges=True, **dists) == "edge-aware DISTS"
     assert named(kind="vgg16-features", backbone=vgg16_file) == "VGG16 features"
     assert named(kind="mse") == "MSE"
-    for settings in ({"kind": "dists"}, {"kind": "mse", "backbone": folder}):
-        with pytest.raises(ValueError, match="backbone"):
-            PerceptualConfig.model_validate(settings)
+    for wrong, told in (
+        ({"kind": "dists"}, "dists needs a backbone"),
+        ({"kind": "mse", "backbone": folder}, "mse has no backbone"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            PerceptualConfig.model_validate(wrong)
 
 
 def test_files_that_do_not_fit_are_named(folder: Path) -> None:

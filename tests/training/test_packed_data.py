@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -27,6 +28,18 @@ def test_a_copy_loads_as_the_original_does(face_folder: Path, tmp_path: Path) ->
             assert (file.identity, file.hq) == (source.identity, source.hq)
             assert file.landmarks is not None and (file.landmarks == source.landmarks).all()
             assert file.descriptor is not None and (file.descriptor == source.descriptor).all()
+
+
+def test_labels_that_one_picture_lacks_stay_with_the_others(face_folder: Path, tmp_path: Path) -> None:
+    some = tmp_path / "faces"
+    shutil.copytree(face_folder, some)
+    with np.load(some / "labels.npz") as labels:
+        shorter = {name: labels[name][1:] for name in labels.files}
+    np.savez(some / "labels.npz", allow_pickle=False, **shorter)
+    pack_data(some, tmp_path / "packed", 60)
+    packed = [file for split in ("train", "val") for file in load_faces(tmp_path / "packed", split).files]
+    for field in ("landmarks", "descriptor"):
+        assert sum(getattr(file, field) is None for file in packed) == 1 < len(packed)
 
 
 def test_what_does_not_fit_is_left_out_person_by_person(face_folder: Path, tmp_path: Path) -> None:

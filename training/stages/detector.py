@@ -124,8 +124,8 @@ class DetectorStage(Stage):
     def __init__(self, config: DetectorConfig) -> None:
         self.config = config
         self.network = FaceDetectorNetwork(FaceDetectorConfig())
-        self.dataset = SceneDataset(labelled_pictures(config.data), config)
-        self.held_out = SceneDataset(labelled_pictures(config.data, "val"), config)
+        self.dataset = SceneDataset(labelled_pictures(config.data, "train", config.held_out_people), config)
+        self.held_out = SceneDataset(labelled_pictures(config.data, "val", config.held_out_people), config)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         scores, boxes = self.network(batch["image"].to(memory_format=torch.channels_last))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.errors import PictureError
 from models.face_detector import FaceDetectorConfig, FaceDetectorNetwork, cell_centres
 from tests.training.one_step import one_step
 from training.components import load_component
@@ -25,6 +26,12 @@ NAN = [float("nan")] * 4
 def stage(face_folder: Path) -> DetectorStage:
     torch.manual_seed(0)
     return DetectorStage(DetectorConfig(data=face_folder, run=face_folder, steps=1, batch=2, canvas=128))
+
+
+def test_the_people_held_out_are_those_of_the_other_stages(face_folder: Path) -> None:
+    config = DetectorConfig(data=face_folder, run=face_folder, steps=1, batch=2, held_out_people=1)
+    with pytest.raises(PictureError, match="held"):
+        DetectorStage(config)
 
 
 def test_scenes_have_faces_where_their_boxes_are(face_folder: Path) -> None:
