@@ -259,11 +259,11 @@ def restore_archive(
         raise HonestFaceError(f"{manifest_path}: this manifest cannot be gone on with: {error}") from error
     left: list[Entry] = []
     for entry in plan.entries:
-        output = targets.below(entry.inside).output
-        if not os.path.exists(output):  # nor where that cannot be told: writing will say why
+        wanted = targets.below(entry.inside)
+        if not all(map(os.path.exists, wanted.given)):  # nor where that cannot be told: writing will say why
             left.append(entry)
-        elif manifest and str(output) not in manifest.told:
-            manifest.add(Result(entry.photo, str(output), "present"))
+        elif manifest and str(wanted.output) not in manifest.told:
+            manifest.add(Result(entry.photo, str(wanted.output), "present"))
     failures: list[str] = []
     restored = 0
     ended: BaseException | None = None

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -56,6 +57,12 @@ class Server(uvicorn.Server):
         self._service.drain()
 
     @property
+    def _address(self) -> str:
+        """What it listens on; the port is known by now where any was asked for."""
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
     def _in_flight(self) -> bool:
         """Requests are in work, or answers have yet to be taken by their clients."""
         connections = [each for each in self.server_state.connections if isinstance(each, ImpatientProtocol)]
@@ -65,7 +72,9 @@ class Server(uvicorn.Server):
         service = self._service
         if service.started and not self._announced:
             self._announced = True
-            event("ready", seconds_per_face=round(service.admission.throughput.seconds_per_face, 4))
+            event(
+                "ready", address=self._address, seconds_per_face=round(service.admission.throughput.seconds_per_face, 4)
+            )
         if self._drain_until and (not self._in_flight or time.monotonic() > self._drain_until):
             self.should_exit = True
         if service.death is not None:
@@ -107,7 +116,9 @@ def run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
     configure(settings.log_level)
     app = create_app(settings, make_engine)
     service: Service = app.state.service
-    server_of(app).run()
+    server = server_of(app)
+    signal.signal(signal.SIGHUP, server.handle_exit)  # a terminal that goes: as SIGTERM, which uvicorn looks after
+    server.run()
     if service.death is None:
         event("stopped")
         return 0

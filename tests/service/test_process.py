@@ -69,7 +69,8 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def test_sigterm_under_load_loses_nothing_and_exits_with_0() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_under_load_loses_nothing_and_exits_with_0(number: signal.Signals) -> None:
     def ask(url: str) -> int:
         try:
             return httpx.post(url + "/restore", files={"image": ANNA_PHOTO}, timeout=30).status_code
@@ -79,7 +80,7 @@ def test_sigterm_under_load_loses_nothing_and_exits_with_0() -> None:
     with process(_SLOW) as (child, url), ThreadPoolExecutor(8) as pool:
         early = [pool.submit(ask, url) for _ in range(4)]
         until(lambda: httpx.get(url + "/health").json()["requests_in_progress"] == 4)
-        child.send_signal(signal.SIGTERM)
+        child.send_signal(number)
         time.sleep(0.3)
         late = [pool.submit(ask, url) for _ in range(3)]
         assert [each.result() for each in early] == [200] * 4

@@ -130,6 +130,20 @@ def test_an_interrupted_folder_tells_what_became_of_it(
     assert lines == ["present", "failed", "restored"] and manifests[0]._file.closed
 
 
+def test_what_lacks_a_report_is_not_finished(run: Run, tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.png")
+    assert run(tmp_path / "in", "-o", tmp_path / "out").code == 0
+    result = run(tmp_path / "in", "-o", tmp_path / "out", "--report", tmp_path / "reports")
+    assert "1 restored, 0 were finished already, 0 failed" in result.err
+    assert json.loads((tmp_path / "reports" / "a.png.json").read_text())
+
+
+def test_a_folder_that_is_not_there_is_what_is_wrong(run: Run, tmp_path: Path) -> None:
+    result = run(tmp_path / "albun", "-o", tmp_path / "out")
+    told = " ".join(result.err.replace("│", "").split())
+    assert result.code == 2 and "albun: there is no such file or folder" in told
+
+
 def test_a_folder_that_workers_gave_up_tells_what_became_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
