@@ -1,6 +1,7 @@
 """The paper's measures of a restored face (4.1), each under the name of the network behind it, or not measured."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from training.lpips import LPIPS
 Figures = dict[str, float | None]
 
 #: Column and pyiqa's name; the first three look at one picture, the last compares two.
-PYIQA = {"CLIP-IQA": "clipiqa", "MANIQA": "maniqa", "MUSIQ": "musiq", "MS-SWD": "msswd"}
+PYIQA = {"CLIP-IQA": "clipiqa", "MANIQA (KonIQ)": "maniqa", "MUSIQ": "musiq", "MS-SWD": "msswd"}
 WITH_TRUTH = ("MS-SWD",)
 
 
@@ -85,7 +86,7 @@ class Metrics:
             arguments = unit if column in WITH_TRUTH else unit[:1]
             figures[column] = None if metric is None else float(metric(*arguments))
         return figures | {
-            f"Deg. ({encoder.name.split(' ')[0]})": math.degrees(math.acos(cosine)),
+            f"Deg. ({re.split('[ ,]', encoder.name)[0]})": math.degrees(math.acos(cosine)),
             "L2-LD (68)": float((found - marks).norm(dim=-1).mean()),
             "ALD-e": float(affine_landmark_distance(found[list(EYES)], marks[list(EYES)])),
             "ALD-m": float(affine_landmark_distance(found[list(MOUTH)], marks[list(MOUTH)])),

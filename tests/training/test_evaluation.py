@@ -16,7 +16,7 @@ from models.affine_landmark_distance import MOUTH
 from models.bundle import Bundle
 from models.errors import HonestFaceError, PictureError
 from models.geometry import Pixels
-from tests.toy_faces import ANNA, TEMPLATE, ToyGenerator, analyzer, photo
+from tests.toy_faces import ANNA, TEMPLATE, ToyGenerator, ToyIdentity, analyzer, photo
 from training.cli import app
 from training.evaluation import ROWS, Evaluation, evaluate
 from training.faces import Faces, all_files, load_faces
@@ -33,7 +33,7 @@ def found(face_folder: Path) -> Evaluation:
 
 def test_every_row_has_every_figure(found: Evaluation) -> None:
     assert tuple(found.figures) == ROWS
-    elsewhere = ["LPIPS (alex)", "DISTS", "CLIP-IQA", "MANIQA", "MUSIQ", "MS-SWD", "FID"]
+    elsewhere = ["LPIPS (alex)", "DISTS", "CLIP-IQA", "MANIQA (KonIQ)", "MUSIQ", "MS-SWD", "FID"]
     columns = ["PSNR", "SSIM", "Deg. (toy)", "L2-LD (68)", "ALD-e", "ALD-m", "colour shift (own)"]
     for values in found.figures.values():
         assert [name for name, value in values.items() if value is not None] == columns
@@ -68,6 +68,13 @@ def test_a_bent_mouth_is_the_mouths_alone(monkeypatch: pytest.MonkeyPatch) -> No
     assert figures["L2-LD (68)"] == pytest.approx(10 * len(MOUTH) / 2 / 68)
 
 
+def test_a_column_is_named_after_the_first_word_of_its_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ToyIdentity, "name", "iResNet-100, 512-d")
+    truth = photo(((256, 256), 512, ANNA), size=(512, 512))
+    figures = Metrics(analyzer(), MetricFiles()).figures(truth, truth)
+    assert "Deg. (iResNet-100)" in figures and not any("," in column for column in figures)
+
+
 def test_strangers_are_flagged_and_the_same_person_is_not(found: Evaluation) -> None:
     assert found.flagged_right == 0
     assert found.flagged_wrong > 0.5
@@ -77,7 +84,7 @@ def test_tables_and_sheet(found: Evaluation, tmp_path: Path) -> None:
     lines = found.markdown().splitlines()
     assert lines[0].startswith("| | PSNR |") and lines[2].startswith("| input |")
     assert "3 faces with references, at most 2 of a person's own." in lines[-1]
-    assert "Not measured: LPIPS (alex), DISTS, CLIP-IQA, MANIQA, MUSIQ, MS-SWD, FID." in lines
+    assert "Not measured: LPIPS (alex), DISTS, CLIP-IQA, MANIQA (KonIQ), MUSIQ, MS-SWD, FID." in lines
     table = [line.split(",") for line in found.csv().splitlines()]
     assert [line[0] for line in table] == ["row", *ROWS] and len({len(line) for line in table}) == 1
     assert table[1][table[0].index("FID")] == "not measured"
