@@ -68,13 +68,17 @@ def restore(
     A folder or list is worked through picture by picture: what is finished already is skipped, and what fails is listed
     at the end.
     """
-    from models.errors import HonestFaceError
+    from models.errors import HonestFaceError, PictureError
     from models.face_restorer import Options
     from service.logs import ignore_warnings_of_pictures
     from service.restore_archive import Plan, check_overwritten, plan_folder, plan_list, restore_archive, restore_each
     from service.restore_files import FileRestorer, Targets, is_archive, one_line, read_picture
 
     ignore_warnings_of_pictures()
+    try:
+        photo.lstat()  # before what the other names would have to be for it
+    except OSError as error:
+        raise PictureError(one_line(photo, error)) from error
     targets = Targets(output, report, compare)
     archive = is_archive(photo)
     if (manifest or workers) and not archive:

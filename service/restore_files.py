@@ -55,8 +55,6 @@ class Targets:
                     return f"{path} is a folder: name the file to write"
             for picture in (self.output, self.compare):
                 if picture is not None and picture.suffix.lower() not in WRITTEN:
-                    if not os.path.exists(photo):
-                        return f"{photo}: there is no such file or folder"
                     return f"{picture}: the name must end in {', '.join(WRITTEN)}"
         inputs = {os.path.realpath(path) for path in (photo, *references)}
         if clash := next((path for path in given if os.path.realpath(path) in inputs), None):

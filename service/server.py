@@ -1,8 +1,10 @@
 """The process: uvicorn with a drain on SIGTERM, and an end when the device is lost."""
 
+import asyncio
 import ctypes
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -50,11 +52,26 @@ class Server(uvicorn.Server):
         self._announced = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._drain_until:
+        # Of a terminal that goes both the shell and the kernel tell.
+        if self._drain_until and sig != signal.SIGHUP:
             # Asked twice: whoever asks has no more patience.
             self.force_exit = self.should_exit = True
         self._drain_until = time.monotonic() + self._service.settings.drain_s
         self._service.drain()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tries the address before the bundle is loaded for nothing.
+
+        Raises:
+            HonestFaceError: it cannot be listened on.
+        """
+        host, port = self.config.host, self.config.port
+        try:
+            loop = asyncio.get_running_loop()
+            (await loop.create_server(asyncio.Protocol, host, port, start_serving=False)).close()
+        except OSError as error:
+            raise HonestFaceError(f"{host}:{port}: {error.strerror or error}") from error
+        await super().startup(sockets)
 
     @property
     def _address(self) -> str:
@@ -110,14 +127,15 @@ def run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
     """Serves until a signal or the device's death; returns the exit code.
 
     Raises:
-        HonestFaceError: the bundle cannot be loaded.
+        HonestFaceError: the bundle cannot be loaded, or the address not be listened on.
     """
     keep_freed_memory()
     configure(settings.log_level)
     app = create_app(settings, make_engine)
     service: Service = app.state.service
     server = server_of(app)
-    signal.signal(signal.SIGHUP, server.handle_exit)  # a terminal that goes: as SIGTERM, which uvicorn looks after
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, server.handle_exit)  # a terminal that goes: as SIGTERM, which uvicorn looks after
     server.run()
     if service.death is None:
         event("stopped")

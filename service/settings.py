@@ -13,10 +13,11 @@ from models.choices import Library, Precision
 from models.errors import HonestFaceError
 
 MEGABYTE = 1_000_000
-# Variables that others read: the command line, and compose where it is told more cores, bundles or a file of keys.
+# Variables that others read: the command line, and compose where it is told more cores or bundles. A file of keys that
+# only compose reads would leave a service open that runs without it.
 _NO_SETTINGS = {"HONESTFACE_DEBUG", "HONESTFACE_CPUS", "HONESTFACE_BUNDLES"}
-# What Kubernetes puts into pods beside a Service of this name.
-_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)")
+# What Kubernetes puts into pods beside Services whose names begin like ours.
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d+_(TCP|UDP|SCTP)|=(tcp|udp|sctp)://)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Where container engines put secrets: a file here, named like its variable in small letters, is a setting too.
 _SECRETS = Path("/run/secrets")
@@ -157,8 +158,8 @@ def read_settings(given: dict[str, object]) -> Settings:
 def _check_names() -> None:
     """A misspelt variable might have been the one that closes the service."""
     known = {f"HONESTFACE_{name}".upper() for name in Settings.model_fields} | _NO_SETTINGS
-    for name in sorted(os.environ):
-        if not name.startswith("HONESTFACE_") or name in known or _SERVICE_LINK.search(name):
+    for name, value in sorted(os.environ.items()):
+        if not name.startswith("HONESTFACE_") or name in known or _SERVICE_LINK.search(f"{name}={value}"):
             continue
         near = "".join(f"; {other} is" for other in get_close_matches(name, known, 1))
         raise HonestFaceError(f"{name} is no setting{near}")

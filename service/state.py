@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Literal
 
 from fastapi import Request
@@ -100,6 +101,7 @@ class Service:
         self.metrics.device_memory_total_bytes.set(engine.device_memory_total)
         event(
             "loaded",
+            service_version=version("honestface"),
             bundle=model.bundle,
             version=model.version,
             api_key_required=bool(self.settings.api_keys),

@@ -12,14 +12,20 @@ let clock = 0;
 
 function choose(kind, files) {
   const pictures = [...files].filter((file) => file.type.startsWith("image/") || /\.(tiff?|avif)$/i.test(file.name));
-  if (!pictures.length) return;
+  if (!files.length) return;
   const tooLarge = pictures.find((file) => limits.file_bytes && file.size > limits.file_bytes);
   if (tooLarge) {
     complain(`${tooLarge.name} has ${megabytes(tooLarge.size)}; at most ${megabytes(limits.file_bytes)} are taken.`);
     return;
   }
-  complain("");
-  chosen[kind] = kind === "photo" ? [pictures[0]] : [...chosen.references, ...pictures].slice(0, limits.references ?? 16);
+  const [noun, most] = kind === "photo" ? ["photograph", 1] : ["reference", limits.references ?? 16];
+  const all = kind === "photo" && pictures.length ? pictures : [...chosen[kind], ...pictures];
+  const others = files.length - pictures.length, tooMany = all.length - most;
+  complain(
+    (others ? `Left out ${count(others, "file")} without a picture. ` : "") +
+      (tooMany > 0 ? `Left out ${count(tooMany, "picture")}: at most ${count(most, noun)} can be taken.` : ""),
+  );
+  chosen[kind] = all.slice(0, most);
   list(kind);
 }
 

@@ -94,6 +94,13 @@ def test_a_container_may_do_nothing_but_serve(manifests: dict[str, dict[str, Any
     assert set(manifests["NetworkPolicy"]["spec"]["policyTypes"]) == {"Ingress", "Egress"}
 
 
+def test_pods_of_ray_have_no_links_either() -> None:
+    documents = yaml.safe_load_all((KUBERNETES.parent / "kuberay.yaml").read_text(encoding="utf-8"))
+    cluster = next(each for each in documents if each["kind"] == "RayService")["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert group["template"]["spec"]["enableServiceLinks"] is False
+
+
 def test_the_autoscaler_s_metric_is_the_adapter_s(manifests: dict[str, dict[str, Any]]) -> None:
     rules = yaml.safe_load((KUBERNETES / "prometheus-adapter.yaml").read_text(encoding="utf-8"))["rules"]["custom"]
     asked = {each["pods"]["metric"]["name"] for each in manifests["HorizontalPodAutoscaler"]["spec"]["metrics"]}

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ def test_help_imports_nothing_heavy() -> None:
         assert f" {command} " in ended.stdout
     for heavy in ("torch", "numpy", "PIL", "fastapi", "uvicorn", "pydantic_settings", "diffusers"):
         assert f"'{heavy}'" not in ended.stderr, f"the help imports {heavy}"
+
+
+def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import honestface
+
+    monkeypatch.setattr(sys, "argv", ["honestface", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        honestface.main()
+    assert capsys.readouterr().out == f"honestface {version('honestface')}\n"
 
 
 def test_an_error_is_a_traceback_only_for_whom_asks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import struct
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def test_logs_tell_what_happened_and_nothing_of_whom(lines: io.StringIO) -> None
         toy.client.get("/elsa")
     entries = [json.loads(line) for line in lines.getvalue().splitlines()]
     entries = [entry for entry in entries if not entry["logger"].startswith("http")]  # the test's own client
-    assert [entry["api_key_required"] for entry in entries if entry["event"] == "loaded"] == [False]
+    (loaded,) = (entry for entry in entries if entry["event"] == "loaded")
+    assert (loaded["service_version"], loaded["api_key_required"]) == (version("honestface"), False)
     assert "elsa" not in json.dumps(entries).lower()
     requests = [entry for entry in entries if entry["event"] == "request"]
     restored = next(entry for entry in requests if entry["route"] == "/restore")

@@ -165,6 +165,20 @@ def test_a_refusal_is_told_in_words_and_the_page_goes_on(page: "Page", tmp_path:
     assert page.inner_text("#error") == ""
 
 
+def test_what_is_left_out_is_told(page: "Page", tmp_path: Path) -> None:
+    pictures = [save(tmp_path, f"{number}.png", ANNA_PHOTO) for number in range(18)]
+    notes = save(tmp_path, "notes.txt", b"hello")
+    page.set_input_files("#references", [*pictures, notes])
+    assert page.locator("#references-list li").count() == 16
+    told = "Left out 1 file without a picture. Left out 2 pictures: at most 16 references can be taken."
+    assert page.inner_text("#error") == told
+    page.set_input_files("#photo", pictures[0])
+    assert page.inner_text("#error") == ""
+    page.set_input_files("#photo", notes)
+    assert page.inner_text("#error") == "Left out 1 file without a picture."
+    assert page.locator("#photo-list li").count() == 1
+
+
 def test_everything_can_be_reached_and_is_named(page: "Page", tmp_path: Path) -> None:
     page.set_input_files("#photo", save(tmp_path, "photo.png", ANNA_PHOTO))
     page.click("#restore")

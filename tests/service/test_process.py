@@ -18,6 +18,7 @@ import pytest
 from tests.service.running import ANNA_PHOTO, file_of, until
 
 _PROGRAM = """
+import signal
 import sys
 from service.server import exit_soon, run
 from service.settings import Settings
@@ -69,8 +70,8 @@ def is_ready(url: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_under_load_loses_nothing_and_exits_with_0(number: signal.Signals) -> None:
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGHUP, signal.SIGHUP]])
+def test_a_signal_under_load_loses_nothing_and_exits_with_0(numbers: list[signal.Signals]) -> None:
     def ask(url: str) -> int:
         try:
             return httpx.post(url + "/restore", files={"image": ANNA_PHOTO}, timeout=30).status_code
@@ -80,8 +81,9 @@ def test_a_signal_under_load_loses_nothing_and_exits_with_0(number: signal.Signa
     with process(_SLOW) as (child, url), ThreadPoolExecutor(8) as pool:
         early = [pool.submit(ask, url) for _ in range(4)]
         until(lambda: httpx.get(url + "/health").json()["requests_in_progress"] == 4)
-        child.send_signal(number)
-        time.sleep(0.3)
+        for number in numbers:
+            child.send_signal(number)
+            time.sleep(0.3)
         late = [pool.submit(ask, url) for _ in range(3)]
         assert [each.result() for each in early] == [200] * 4
         assert {each.result() for each in late} <= {503, 0}
@@ -145,6 +147,23 @@ def test_a_lost_device_exits_with_1() -> None:
         assert (response.status_code, response.json()["type"]) == (503, "urn:honestface:problem:device-failed")
         assert httpx.get(url + "/livez").status_code == 503
         assert child.wait(60) == 1
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    with process("signal.signal(signal.SIGHUP, signal.SIG_IGN)\nmake = toy_engine") as (child, url):
+        child.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        assert is_ready(url)
+
+
+def test_an_address_that_cannot_be_had_is_one_line_before_anything_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for host, why in (("127.0.0.1", "address already in use"), ("nowhere.invalid", "")):
+            command = [sys.executable, "honestface.py", "serve", "--host", host, "--port", str(port)]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            assert ended.returncode == 1 and ended.stderr.count("\n") == 1
+            assert ended.stderr.startswith(f"honestface: {host}:{port}: ") and why in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,11 @@ def test_what_lacks_a_report_is_not_finished(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_what_is_wrong(run: Run, tmp_path: Path) -> None:
-    result = run(tmp_path / "albun", "-o", tmp_path / "out")
-    told = " ".join(result.err.replace("│", "").split())
-    assert result.code == 2 and "albun: there is no such file or folder" in told
+    album = tmp_path / "albun"
+    (tmp_path / "out").mkdir()
+    for output in ("new", "out"):
+        result = run(album, "-o", tmp_path / output, "--manifest", tmp_path / "manifest.jsonl")
+        assert (result.code, result.err) == (1, f"honestface: {album}: No such file or directory\n")
 
 
 def test_a_folder_that_workers_gave_up_tells_what_became_of_it(

@@ -72,10 +72,13 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_a_misspelt_variable_is_told_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HONESTFACE_DEBUG", "HONESTFACE_CPUS", "HONESTFACE_SERVICE_HOST", "HONESTFACE_PORT_80_TCP_ADDR"):
         monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("HONESTFACE_GPU_PORT", "tcp://10.0.0.1:80")
     read_settings({})
-    monkeypatch.setenv("HONESTFACE_API_KEY", "a" * 64)
-    with pytest.raises(HonestFaceError, match=r"^HONESTFACE_API_KEY is no setting; HONESTFACE_API_KEYS is$"):
-        read_settings({})
+    for name in ("HONESTFACE_API_KEY", "HONESTFACE_API_KEYS_FILE"):
+        monkeypatch.setenv(name, "a" * 64)
+        with pytest.raises(HonestFaceError, match=rf"^{name} is no setting; HONESTFACE_API_KEYS is$"):
+            read_settings({})
+        monkeypatch.delenv(name)
 
 
 def test_a_secret_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
