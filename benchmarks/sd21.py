@@ -1,21 +1,26 @@
 """The sd21 profile on one GPU beside the released inference's own loop, both with random weights of the real shapes.
 
     python -m benchmarks.sd21 [--device cuda] [--dtype bfloat16] [--json FILE] [--markdown FILE]
-    python -m benchmarks.sd21 --small --device cpu          # the same code in miniature, to see it run
+    python -m benchmarks.sd21 --small --device cpu --dtype float32    # the same code in miniature, to see it run
 
 The baseline is written the way OSDFace's inference works: float16, eager, one image after another, the latent step in
 float64, the VRE's tokens picked in a Python loop that waits for the device at each. The roofline is what this device
 reaches on a product of two bfloat16 matrices of 8192 x 8192; an image costs 4.64 TFLOP (docs/speed.md).
+
+The last table holds the restored pixels against float32 run eagerly, and an image alone against the same one in the
+largest batch. Where either is beyond the bound, the program ends with 1, after its files are written.
 """
 
 import argparse
 import copy
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -30,6 +35,13 @@ from models.visual_representation_embedder import nearest_codes
 
 FLOP_AN_IMAGE = 4.64e12
 SMALL_WIDTHS = (8, 8, 16, 16)
+#: The most that restored pixels may differ in the mean, in grey levels of 255: what a test holds the tiny profile to.
+TOLERANCE = 0.5
+#: The differences of a report that are held to it, and what they say.
+DIFFERENCES = {
+    "mean_difference_to_float32_grey_levels": "to float32, eager",
+    "mean_difference_between_batch_sizes_grey_levels": "alone and in a batch",
+}
 
 
 def main() -> None:
@@ -57,6 +69,8 @@ def main() -> None:
         arguments.markdown.write_text(markdown(report))
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    if beyond := beyond_tolerance(report):
+        sys.exit(f"beyond {TOLERANCE} grey levels: {', '.join(DIFFERENCES[name] for name in beyond)}")
 
 
 def small(config: HonestFaceConfig) -> HonestFaceConfig:
@@ -122,15 +136,24 @@ def measure(
     }
 
 
+def beyond_tolerance(report: dict[str, object]) -> list[str]:
+    """The differences that are larger than they may be, or no number at all."""
+    return [name for name in DIFFERENCES if not cast(float, report[name]) <= TOLERANCE]
+
+
 def markdown(report: dict[str, object]) -> str:
-    """The report as a table with its context."""
-    lines = [f"{name}: {value}  " for name, value in report.items() if name != "batches"]
+    """The report as tables with their context."""
+    lines = [f"{name}: {value}  " for name, value in report.items() if name not in ("batches", *DIFFERENCES)]
     lines += ["", "| batch | ms | images/s | x baseline | of matrix rate | first call s |", "|---|---|---|---|---|---|"]
     for row in report["batches"]:  # type: ignore[attr-defined]
         lines.append(
             f"| {row['batch']} | {1000 * row['seconds']:.1f} | {row['images_a_second']:.1f} | {row['x_baseline']:.2f} "
             f"| {row['of_roofline']:.1%} | {row['first_seconds']:.1f} |"
         )
+    lines += ["", f"| mean difference of pixels | grey levels | at most {TOLERANCE} |", "|---|---|---|"]
+    beyond = beyond_tolerance(report)
+    for name, said in DIFFERENCES.items():
+        lines.append(f"| {said} | {report[name]:.3f} | {'beyond' if name in beyond else 'within'} |")
     return "\n".join(lines) + "\n"
 
 
