@@ -22,6 +22,12 @@ def test_everything_of_the_wheel_reaches_the_build() -> None:
         assert f"!{name}" in ignored
 
 
+def test_changed_sources_ship_no_dependencies() -> None:
+    dependencies, package, image = re.split(r"^FROM .*\n", DOCKERFILE, flags=re.MULTILINE)[1:]
+    assert "COPY models" not in dependencies and "--no-deps" in package
+    assert image.index("COPY --from=dependencies /opt") < image.index("COPY --from=build")
+
+
 def test_opencv_is_replaced_by_the_version_that_the_face_libraries_were_tested_with() -> None:
     import importlib.metadata
 
