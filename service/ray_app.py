@@ -26,7 +26,7 @@ from service.engine import Engine, engine_of
 from service.logs import configure, event
 from service.ray_cluster import cluster, import_ray, keep_to_loopback
 from service.ray_reference_sets import SharedReferenceSets, SharedReferenceStore
-from service.settings import Settings
+from service.settings import Settings, read_settings
 from service.state import Service
 
 NAME = "honestface"
@@ -103,7 +103,7 @@ class ByFaces:
 
 def application(scaling: Scaling) -> Any:
     """The application with the settings of the environment: what a cluster imports, with `args` for the scaling."""
-    return build(Settings(), scaling)  # type: ignore[call-arg]
+    return build(read_settings({}), scaling)
 
 
 def build(settings: Settings, scaling: Scaling, make_engine: Callable[[], Engine] | None = None) -> Any:
