@@ -4,11 +4,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from models.aligned_face import to_network
 from models.bundle import load_bundle
@@ -31,11 +29,11 @@ _CPU_OUT_OF_MEMORY = "can't allocate memory"
 class ModelInfo:
     """A loaded bundle; `digests` are the SHA-256 of its files."""
 
-    bundle: Annotated[str, Field(examples=["honestface-tiny"])]
-    version: Annotated[str, Field(examples=["0.14.0"])]
-    profile: Annotated[str, Field(examples=["tiny"])]
-    device: Annotated[str, Field(examples=["cpu"])]
-    precision: Annotated[str, Field(examples=["float32"])]
+    bundle: str
+    version: str
+    profile: str
+    device: str
+    precision: str
     digests: dict[str, str]
 
 

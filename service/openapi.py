@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond the routes' own types: forms, answers, and an example for every problem."""
+"""What the OpenAPI document says beyond the routes' own types: forms, answers, and an example for every status."""
 
 from typing import Any
 
@@ -46,10 +46,6 @@ _PROBLEM_SCHEMA = {
         "request_id": {"type": "string"},
     },
 }
-#: Where a route declares it, FastAPI adds no 422 of its own kind, which this service never answers.
-ANY_PROBLEM: Responses = {
-    "default": {"description": "Any other problem", "content": {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA}}}
-}
 _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
 
@@ -57,15 +53,29 @@ def problem_responses(*kinds: Kind) -> Responses:
     """The OpenAPI responses of some kinds of problem, with an example for each."""
     responses: Responses = {}
     for kind in kinds:
-        example = {"summary": kind.title, "value": Problem(kind, kind.title).document("0b8ec0a1f34f4d0e8f6f")}
-        described = responses.setdefault(
-            kind.status,
-            {"description": kind.title, "content": {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA, "examples": {}}}},
-        )
-        described["content"][MEDIA_TYPE]["examples"][kind.name] = example
+        described = responses.setdefault(kind.status, _described(kind.title))
+        described["content"][MEDIA_TYPE]["examples"][kind.name] = _example(kind)
         if kind.status in (429, 503):
             described["headers"] = _RETRY
     return responses
+
+
+def _described(description: str, *kinds: Kind) -> dict[str, Any]:
+    examples = {kind.name: _example(kind) for kind in kinds}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA, "examples": examples}}}
+
+
+def _example(kind: Kind) -> dict[str, Any]:
+    return {"summary": kind.title, "value": Problem(kind, kind.title).document("0b8ec0a1f34f4d0e8f6f")}
+
+
+#: Where a route declares it, FastAPI adds no 422 of its own kind, which this service never answers.
+ANY_PROBLEM: Responses = {"default": _described("Any other problem", problems.INTERNAL)}
+
+
+def answers(example: object, media_type: str = "application/json") -> Responses:
+    """The OpenAPI response of a route that answers 200, with an example of it."""
+    return {200: {"content": {media_type: {"example": example}}}}
 
 
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}

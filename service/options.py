@@ -65,7 +65,7 @@ def read_options(form: Form) -> RestoreOptions:
 @dataclass(frozen=True)
 class Wanted:
     """What the answer is made of: its body, the picture format that the Accept header asks for, if it does, and the
-    formats that it refuses."""
+    formats that it refuses: those of quality 0, and where the picture is the body those that it does not name."""
 
     body: Body
     format: PictureFormat | None
@@ -93,8 +93,14 @@ def negotiate(accept: str | None) -> Wanted:
     if best is None:
         offered = ", ".join([*MEDIA_TYPES.values(), "application/json", "multipart/mixed"])
         raise Problem(NOT_ACCEPTABLE, f"this route answers {offered}")
-    formats = frozenset(name for name, media_type in MEDIA_TYPES.items() if media_type in refused)
-    return replace(best[1], refused=formats)
+    wanted, qualities = best[1], dict(ranges)
+    unnamed = 0.0 if wanted.body == "image" else 1.0
+
+    def quality_of(media_type: str) -> float:
+        return next((qualities[each] for each in (media_type, "image/*", "*/*") if each in qualities), unnamed)
+
+    formats = frozenset(name for name, media_type in MEDIA_TYPES.items() if not quality_of(media_type) > 0)
+    return replace(wanted, refused=formats)
 
 
 _OFFERS: dict[str, Wanted] = {
@@ -124,7 +130,15 @@ def _quality(parameters: list[str]) -> float:
 
 def picture_format(options: RestoreOptions, wanted: Wanted, uploaded: str, side: int) -> PictureFormat:
     """The format to answer in: the option, else the Accept header's, else the upload's own if it holds a picture of
-    `side` pixels a side, else png; or the next that the header does not refuse."""
+    `side` pixels a side, else png; or the next that the header does not refuse.
+
+    Raises:
+        Problem: the option is a format that the header refuses for the answer's body.
+    """
+    if options.format and wanted.body == "image" and options.format in wanted.refused:
+        raise Problem(
+            NOT_ACCEPTABLE, f"the option format asks for {options.format}, which the Accept header does not take"
+        )
     if chosen := options.format or wanted.format:
         return chosen
     left: list[PictureFormat] = [name for name in MEDIA_TYPES if name not in wanted.refused] or ["png"]

@@ -1,4 +1,5 @@
-"""An archive restored by many workers on Ray Data; no picture travels, each worker reads and writes its own files."""
+"""An archive restored by many workers on Ray Data: each is sent the references once, as they were prepared, and the
+names of photographs, which it reads and writes itself."""
 
 import json
 import os

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.errors import HonestFaceError
 
-#: What Ray keeps of pictures lies in memory: uploads and answers on their way between processes.
+#: What Ray keeps of pictures lies in memory: uploads, answers and references on their way between processes.
 _MEMORY = "/dev/shm"
 _OBJECT_STORE_BYTES = 512 * 2**20
 

@@ -1,4 +1,5 @@
-"""Reference sets for many replicas: one deployment keeps them, and every replica copies of those that it used."""
+"""Reference sets for many replicas: one deployment keeps them, and every replica copies of those that it used. They
+travel between these processes pickled, as prepared references; the files uploaded for them do not."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeVar

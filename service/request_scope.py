@@ -22,14 +22,15 @@ CLIENT_CLOSED = 499  # logged and counted when the client left before its answer
 
 @dataclass
 class RequestContext:
-    """A request's id, its start by time.monotonic(), seconds by stage, counts for its log line, and whose it is
-    (`keys.authenticate`)."""
+    """A request's id, its start by time.monotonic(), seconds by stage, counts for its log line, whose it is
+    (`keys.authenticate`), and the status that it was answered with."""
 
     id: str
     started: float = field(default_factory=time.monotonic)
     stages: dict[str, float] = field(default_factory=dict)
     fields: dict[str, object] = field(default_factory=dict)
     owner: str = ""
+    status: int = CLIENT_CLOSED
 
     def spend(self, stage: str, seconds: float) -> None:
         """Adds to a stage's time."""
@@ -47,6 +48,13 @@ def context_of(request: Request) -> RequestContext:
     return context
 
 
+def context_in(scope: Scope) -> RequestContext:
+    """The context of a request by its scope, which is given one where it has none."""
+    context = scope.setdefault("state", {}).setdefault("context", RequestContext(_request_id(scope)))
+    assert isinstance(context, RequestContext)
+    return context
+
+
 class RequestScope:
     """ASGI middleware: X-Request-Id on every answer, a log line and a count a request, a problem for any exception."""
 
@@ -57,14 +65,12 @@ class RequestScope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        context = RequestContext(_request_id(scope))
-        scope.setdefault("state", {})["context"] = context
-        status = CLIENT_CLOSED
+        context = context_in(scope)
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                if context.status == CLIENT_CLOSED:  # else the protocol has answered (service.strict_http)
+                    context.status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", context.id.encode())]
             await send(message)
 
@@ -74,36 +80,38 @@ class RequestScope:
             self._metrics.dropped("disconnected")
         except Exception:
             logger.exception("unhandled error", extra={"fields": {"request_id": context.id}})
-            if status != CLIENT_CLOSED:
+            if context.status != CLIENT_CLOSED:
                 raise  # the answer has begun: only closing the connection can tell the client now
             problem = Problem(INTERNAL, "the error is logged under this request's id")
             await problem.response(context.id)(scope, receive, send_with_id)
         finally:
-            self._account(scope, context, status)
+            account(self._metrics, scope, context)
 
-    def _account(self, scope: Scope, context: RequestContext, status: int) -> None:
-        seconds = time.monotonic() - context.started
-        route = _route(scope)
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.requests.labels(route, method, str(status)).inc()
-        self._metrics.request_seconds.labels(route, str(status)).observe(seconds)
-        for stage, spent in context.stages.items():
-            self._metrics.stage_seconds.labels(stage).observe(spent)
-        # Probes and scrapes would drown the log; a probe's 503 is an answer, and the state itself is logged.
-        told = route in ("/restore", "/reference-sets/{id}") or (status >= 400 and route not in _PROBES)
-        level = logging.INFO if told else logging.DEBUG
-        stages = {f"{stage}_s": round(spent, 4) for stage, spent in context.stages.items()}
-        event(
-            "request",
-            level,
-            request_id=context.id,
-            method=method,
-            route=route,
-            status=status,
-            seconds=round(seconds, 4),
-            **stages,
-            **context.fields,
-        )
+
+def account(metrics: Metrics, scope: Scope, context: RequestContext) -> None:
+    """Counts and logs a request that has ended."""
+    seconds = time.monotonic() - context.started
+    route = _route(scope)
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    metrics.requests.labels(route, method, str(context.status)).inc()
+    metrics.request_seconds.labels(route, str(context.status)).observe(seconds)
+    for stage, spent in context.stages.items():
+        metrics.stage_seconds.labels(stage).observe(spent)
+    # Probes and scrapes would drown the log; a probe's 503 is an answer, and the state itself is logged.
+    told = route in ("/restore", "/reference-sets/{id}") or (context.status >= 400 and route not in _PROBES)
+    level = logging.INFO if told else logging.DEBUG
+    stages = {f"{stage}_s": round(spent, 4) for stage, spent in context.stages.items()}
+    event(
+        "request",
+        level,
+        request_id=context.id,
+        method=method,
+        route=route,
+        status=context.status,
+        seconds=round(seconds, 4),
+        **stages,
+        **context.fields,
+    )
 
 
 def _request_id(scope: Scope) -> str:

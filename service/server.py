@@ -108,6 +108,7 @@ def server_of(app: FastAPI) -> Server:
 
     class Protocol(ImpatientProtocol):
         answer_bytes = service.settings.answer_bytes
+        metrics = service.metrics
 
     config = uvicorn.Config(
         app,

@@ -2,12 +2,10 @@
 itself waits for either for ever. Bounds what all clients together have yet to take."""
 
 import asyncio
-from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.strict_http import StrictConnection
+from service.strict_http import StrictProtocol
 
 #: Seconds from a connection's opening, or from the first byte of a later request, to the end of the request's head.
 HEAD_S = 10.0
@@ -15,7 +13,7 @@ HEAD_S = 10.0
 LEAST_BYTES, TAKE_S = 4096, 10.0
 
 
-class ImpatientProtocol(H11Protocol):
+class ImpatientProtocol(StrictProtocol):
     """HTTP/1.1 on one connection. Heads are waited for briefly; an answer takes its time as long as it is taken. (How
     an upload has to come is `service.connection`'s.)"""
 
@@ -25,10 +23,6 @@ class ImpatientProtocol(H11Protocol):
     _patience: asyncio.TimerHandle | None = None
     _delivery: asyncio.TimerHandle | None = None
     _taking_since = 0.0
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.conn = StrictConnection(h11.SERVER)
 
     @property
     def undelivered(self) -> int:

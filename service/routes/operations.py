@@ -6,7 +6,7 @@ from starlette.responses import PlainTextResponse
 
 from service.engine import ModelInfo
 from service.keys import KEY_SCHEMES, authenticate
-from service.openapi import Responses, problem_responses
+from service.openapi import answers, problem_responses
 from service.problems import NOT_READY, UNAUTHORIZED
 from service.state import Status, service_of
 
@@ -22,12 +22,12 @@ class Models(BaseModel):
 class Limits(BaseModel):
     """What a client should know before it uploads."""
 
-    file_bytes: int = Field(examples=[20_000_000], description="Of a picture.")
-    request_bytes: int = Field(examples=[64_000_000], description="Of a whole form.")
-    megapixels: float = Field(examples=[64.0], description="Of a picture, and of what comes back.")
-    references: int = Field(examples=[16], description="Of a request or a reference set.")
-    faces: int = Field(examples=[32], description="Restored in one picture.")
-    timeout_seconds: float = Field(examples=[60.0], description="The longest that X-Request-Timeout may ask.")
+    file_bytes: int = Field(description="Of a picture.")
+    request_bytes: int = Field(description="Of a whole form.")
+    megapixels: float = Field(description="Of a picture, and of what comes back.")
+    references: int = Field(description="Of a request or a reference set.")
+    faces: int = Field(description="Restored in one picture.")
+    timeout_seconds: float = Field(description="The longest that X-Request-Timeout may ask.")
 
 
 class Health(BaseModel):
@@ -42,16 +42,36 @@ class Health(BaseModel):
     limits: Limits
 
 
-_PROBE: Responses = {
-    200: {"content": {"text/plain": {"example": "ok"}}},
-    503: {"content": {"text/plain": {"example": "no"}}},
-}
+_PROBE = answers("ok", "text/plain") | {503: {"content": {"text/plain": {"example": "no"}}}}
+_MODELS = Models(
+    models=[ModelInfo("honestface-tiny", "0.14.0", "tiny", "cpu", "float32", {"unet.safetensors": "9f86d081" * 8})]
+)
+_HEALTH = Health(
+    status="ready",
+    requests_in_progress=2,
+    faces_waiting=1,
+    estimated_wait_seconds=0.3,
+    seconds_per_face=0.1,
+    api_key_required=False,
+    limits=Limits(
+        file_bytes=20_000_000,
+        request_bytes=64_000_000,
+        megapixels=64.0,
+        references=16,
+        faces=32,
+        timeout_seconds=60.0,
+    ),
+)
+_METRICS = """# HELP honestface_faces_total Faces restored.
+# TYPE honestface_faces_total counter
+honestface_faces_total 3.0
+"""
 
 
 @router.get(
     "/models",
     summary="What is served",
-    responses=problem_responses(UNAUTHORIZED, NOT_READY),
+    responses=answers(_MODELS) | problem_responses(UNAUTHORIZED, NOT_READY),
     dependencies=KEY_SCHEMES,
 )
 async def models(request: Request) -> Models:
@@ -61,7 +81,7 @@ async def models(request: Request) -> Models:
     return Models(models=[service.pipeline.ready_engine.model])
 
 
-@router.get("/health", summary="A summary")
+@router.get("/health", summary="A summary", responses=answers(_HEALTH))
 async def health(request: Request) -> Health:
     """How the service fares; it answers 200 as long as it answers."""
     service = service_of(request)
@@ -105,7 +125,12 @@ async def startupz(request: Request) -> PlainTextResponse:
     return _probe(service_of(request).started)
 
 
-@router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=PlainTextResponse,
+    responses=answers(_METRICS, "text/plain"),
+)
 async def metrics(request: Request) -> Response:
     """The metrics in Prometheus' text format."""
     return Response(service_of(request).metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

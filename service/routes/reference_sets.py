@@ -10,7 +10,14 @@ from pydantic import BaseModel, Field
 from service.connection import answer_in_time, deadline_of, upload_of
 from service.form import FormLimits
 from service.keys import KEY_SCHEMES, authenticate
-from service.openapi import ANY_PROBLEM, REFERENCE_SET_BODY, UPLOAD_PARAMETERS, UPLOAD_PROBLEMS, problem_responses
+from service.openapi import (
+    ANY_PROBLEM,
+    REFERENCE_SET_BODY,
+    UPLOAD_PARAMETERS,
+    UPLOAD_PROBLEMS,
+    answers,
+    problem_responses,
+)
 from service.options import SET_ID
 from service.problems import INVALID_REQUEST, REFERENCE_SET_NOT_FOUND, UNAUTHORIZED, Problem
 from service.reference_sets import ReferenceSet, check_name
@@ -33,10 +40,13 @@ _LOOKUP_PROBLEMS = problem_responses(INVALID_REQUEST, UNAUTHORIZED, REFERENCE_SE
 class ReferenceSetDocument(BaseModel):
     """A reference set; it is forgotten `ttl_seconds` after its last use."""
 
-    id: str = Field(examples=["grandmother"])
-    references: int = Field(examples=[2], description="How many it holds; a file given several times is kept once.")
-    age_seconds: float = Field(examples=[12.5])
-    ttl_seconds: float = Field(examples=[3600])
+    id: str
+    references: int = Field(description="How many it holds; a file given several times is kept once.")
+    age_seconds: float
+    ttl_seconds: float
+
+
+_EXAMPLE = answers(ReferenceSetDocument(id="grandmother", references=2, age_seconds=12.5, ttl_seconds=3600.0))
 
 
 def _document(service: Service, name: str, entry: ReferenceSet) -> ReferenceSetDocument:
@@ -47,7 +57,7 @@ def _document(service: Service, name: str, entry: ReferenceSet) -> ReferenceSetD
 @router.put(
     "/{id}",
     summary="Upload references under a name",
-    responses=problem_responses(*UPLOAD_PROBLEMS),
+    responses=_EXAMPLE | problem_responses(*UPLOAD_PROBLEMS),
     openapi_extra={"requestBody": REFERENCE_SET_BODY, "parameters": UPLOAD_PARAMETERS},
 )
 async def put(request: Request, id: SetId) -> ReferenceSetDocument:
@@ -79,7 +89,7 @@ async def put(request: Request, id: SetId) -> ReferenceSetDocument:
     return _document(service, name, await service.references.put(owner, name, references))
 
 
-@router.get("/{id}", summary="Look at a reference set", responses=_LOOKUP_PROBLEMS)
+@router.get("/{id}", summary="Look at a reference set", responses=_EXAMPLE | _LOOKUP_PROBLEMS)
 async def get(request: Request, id: SetId) -> ReferenceSetDocument:
     """Tells whether a set is there; that counts as a use."""
     service = service_of(request)

@@ -242,6 +242,8 @@ def test_wrong_requests(toy: Running) -> None:
     )
     problem(post(files=[("image", ANNA_PHOTO), ("image", ANNA_PHOTO)]), "too-many-parts", 422)
     problem(post(files={"image": ANNA_PHOTO}, headers={"accept": "text/html"}), "not-acceptable", 406)
+    jpeg = {"files": {"image": ANNA_PHOTO}, "data": {"format": "jpeg"}}
+    problem(post(**jpeg, headers={"accept": "image/png"}), "not-acceptable", 406)
     problem(post(files={"image": ANNA_PHOTO}, headers={"x-request-timeout": "soon"}), "invalid-request", 400)
     problem(post(files={"image": ANNA_PHOTO}, data={"reference_set": "x"}), "reference-set-not-found", 404)
     both = post(files={"image": ANNA_PHOTO, "references": ANNA_PHOTO}, data={"reference_set": "x"})

@@ -170,18 +170,6 @@ def _taking(server: uvicorn.Server) -> int:
 CHUNKED = b"POST / HTTP/1.1\r\nHost: toy\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        pytest.param(CHUNKED + 2000 * b"1\r\nx\r\n", id="tiny chunks"),
-        pytest.param(HEAD[:-2] + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="two lengths"),
-    ],
-)
-def test_what_no_honest_client_sends(connection: socket.socket, request_: bytes) -> None:
-    connection.sendall(request_)
-    assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
-
-
 @pytest.mark.parametrize("chunks", [400 * b"1\r\nx\r\n", 2000 * (b"40\r\n" + 64 * b"x" + b"\r\n")])
 def test_some_small_chunks_and_many_larger_ones(connection: socket.socket, chunks: bytes) -> None:
     connection.sendall(CHUNKED + chunks + b"0\r\n\r\n")
