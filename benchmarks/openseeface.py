@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.errors import WeightsError
 from models.geometry import Matrix, Pixels, invert_affine, transform_points, warp
+from training.onnx_session import open_onnx
 
 Box = tuple[float, float, float, float]
 Values = NDArray[np.float32]
@@ -38,15 +38,7 @@ class OpenSeeFace:
     """Finds its points in FFHQ-512-aligned faces."""
 
     def __init__(self, path: Path) -> None:
-        from onnxruntime import InferenceSession, SessionOptions
-
-        options = SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3  # errors
-        try:
-            self.session = InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has an exception class for each status, without a common base
-            raise WeightsError(f"{path} is no ONNX network: {str(error).splitlines()[0]}") from error
+        self.session = open_onnx(path)
 
     def points(self, face: Pixels, box: Box | None = None) -> Tensor:
         """`[66, 2]` in the face's pixels. Pictures to compare are looked at in one `box`: another crop moves points."""

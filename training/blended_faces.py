@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.errors import PictureError, WeightsError
+from models.errors import PictureError
 from models.geometry import ARCFACE_112, ARCFACE_SIZE, Pixels, fit_similarity, five_points, transform_points
 from models.geometry import warp as resample
 from training.decoded_pictures import read_pixels
 from training.face_views import mirror_landmarks, relight
 from training.faces import described_pictures, labelled_pictures, load_faces, refuse_labels, write_labels
+from training.onnx_session import open_onnx
 
 _SEED = 0
 #: Pixels around the ArcFace-112 frame on each side: room for the jitter of the stage that learns from the blends.
@@ -28,15 +29,7 @@ class Teacher:
     """A recogniser in ONNX that takes ArcFace-112 crops `[B, 3, 112, 112]`, RGB in 0..255 (SFace)."""
 
     def __init__(self, path: Path) -> None:
-        from onnxruntime import InferenceSession, SessionOptions
-
-        options = SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3  # errors
-        try:
-            self.session = InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has an exception class for each status, without a common base
-            raise WeightsError(f"{path} is no ONNX recogniser: {str(error).splitlines()[0]}") from error
+        self.session = open_onnx(path)
 
     def describe(self, crops: list[Pixels]) -> NDArray[np.float32]:
         """Embeddings `[B, d]`, unit length."""

@@ -55,7 +55,7 @@ def test_labels_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
 
 def test_no_recogniser(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="is no ONNX recogniser"):
+    with pytest.raises(WeightsError, match="is no ONNX network"):
         Teacher(tmp_path / "nowhere.onnx")
 
 
