@@ -37,10 +37,23 @@ class ComponentFile(BaseModel):
     bytes: int
 
 
+class ModelCard(BaseModel):
+    """What a bundle is for and what it cannot do, beside its data, licence and figures."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    intended_use: str
+    unintended_use: str
+    degradation: str
+    recipe: str
+    limits: tuple[str, ...]
+
+
 class Manifest(BaseModel):
     """What `bundle.json` says. `format` is the version of this file's layout, `version` that of the weights.
 
     `matching_angle` (degrees) is the identity angle above which the bundle's encoder holds two faces for two people.
+    `metrics` holds figures with the command that measured them, by the degradation's name where `pack` wrote it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +69,7 @@ class Manifest(BaseModel):
     licence: str
     provenance: str
     training_data: list[str]
+    card: ModelCard | None = None
     metrics: dict[str, Any]
 
 

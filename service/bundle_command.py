@@ -1,9 +1,13 @@
 """`honestface bundle verify|show`: what a bundle holds, and whether its files are what it says."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from models.bundle import ModelCard
 
 Folder = Annotated[Path | None, typer.Argument(help="Bundle folder; none: the embedded tiny bundle.")]
 
@@ -19,7 +23,7 @@ def verify(folder: Folder = None) -> None:
 
 
 def show(folder: Folder = None) -> None:
-    """Print what a bundle says of itself: version, profile, files, licence, provenance and metrics."""
+    """Print what a bundle says of itself: version, profile, licence, provenance, model card, metrics and files."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -35,7 +39,8 @@ def show(folder: Folder = None) -> None:
         "provenance": manifest.provenance,
         "training data": ", ".join(manifest.training_data),
         "matching angle": f"{manifest.matching_angle:g} degrees",
-        **{f"metric: {name}": value for name, value in manifest.metrics.items()},
+        **(_card(manifest.card) if manifest.card else {}),
+        **dict(_flat("metric:", manifest.metrics)),
     }
     about = Table.grid(padding=(0, 2))
     for name, value in facts.items():
@@ -45,3 +50,24 @@ def show(folder: Folder = None) -> None:
     # Plain lines in the form of sha256sum, so that `sha256sum --check` takes them.
     for name, file in manifest.files.items():
         print(f"{file.sha256}  {name}")
+
+
+def _card(card: "ModelCard") -> dict[str, object]:
+    return {
+        "intended use": card.intended_use,
+        "not for": card.unintended_use,
+        "degradation": card.degradation,
+        "recipe": card.recipe,
+        **{f"limit {number}": limit for number, limit in enumerate(card.limits, 1)},
+    }
+
+
+def _flat(name: str, values: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """A line for each value, and one for each mapping that holds nothing but values."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and any(isinstance(inner, Mapping) for inner in value.values()):
+            yield from _flat(f"{name} {key}", value)
+        elif isinstance(value, Mapping):
+            yield f"{name} {key}", ", ".join(f"{column} {figure}" for column, figure in value.items())
+        else:
+            yield f"{name} {key}", value

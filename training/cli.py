@@ -61,10 +61,11 @@ def blend_faces(
 
 @app.command()
 def evaluate(
+    context: typer.Context,
     data: Annotated[Path, typer.Option(help="Folder of aligned faces (training.faces.load_faces).")],
-    out: Annotated[Path, typer.Option(help="Folder for the table (Markdown, CSV) and the picture sheet.")],
+    out: Annotated[Path, typer.Option(help="Folder for the table (Markdown, CSV, JSON) and the picture sheet.")],
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure; the embedded one by default.")] = None,
-    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2 or wide.")] = "vqfr-v2",
+    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2, wide or small.")] = "vqfr-v2",
     split: Annotated[str, typer.Option(help="Part of the data.")] = "val",
     held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
     count: Annotated[int, typer.Option(min=1, help="At most this many faces.")] = 1000,
@@ -97,8 +98,21 @@ def evaluate(
     found = measure(loaded, faces, preset, count, files, color_fix, device, references)
     (out / f"{preset}.md").write_text(found.markdown() + "\n")
     (out / f"{preset}.csv").write_text(found.csv())
+    (out / f"{preset}.json").write_text(found.json(_as_given(context)))
     save_sheet(found.sheet, out / f"{preset}.png")
     typer.echo(found.markdown())
+
+
+def _as_given(context: typer.Context) -> str:
+    """The command line, with an option's name in capitals for its file or folder: no path of this machine."""
+    words = [context.command_path]
+    for name, value in context.params.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            words.append(f"--{name.replace('_', '-')}")
+            if value is not True:
+                words.append(name.upper() if isinstance(value, Path) else str(value))
+    return " ".join(words)
 
 
 @app.command()
@@ -123,7 +137,7 @@ def label_faces(
 def degrade_sheet(
     data: Annotated[Path, typer.Option(help="Folder of aligned faces (training.faces.load_faces).")],
     out: Annotated[Path, typer.Option(help="The picture to write.")],
-    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2 or wide.")] = "vqfr-v2",
+    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2, wide or small.")] = "vqfr-v2",
     split: Annotated[str, typer.Option(help="Part of the data.")] = "train",
     held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
     count: Annotated[int, typer.Option(min=1, help="Faces, one a row.")] = 6,
@@ -180,7 +194,10 @@ def pack(
         float | None,
         typer.Option(help="Degrees; see the identity stage's validation. By default that of --face-tools."),
     ] = None,
-    metrics: Annotated[Path | None, typer.Option(help="JSON of measured figures for the manifest.")] = None,
+    metrics: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON of `honestface evaluate`, for the manifest; several with several --metrics."),
+    ] = None,
     face_tools: Annotated[
         Path | None, typer.Option(help="Bundle whose face tools to take instead of those of the runs.")
     ] = None,
@@ -193,7 +210,7 @@ def pack(
     from training.pack import pack as write
 
     manifest = write(
-        runs, out, version, matching_angle, metrics, face_tools=face_tools, licence=licence, generator=generator
+        runs, out, version, matching_angle, metrics or (), face_tools=face_tools, licence=licence, generator=generator
     )
     size = sum(file.bytes for file in manifest.files.values())
     typer.echo(f"{out}: {manifest.name} {manifest.version}, {len(manifest.files)} files, {size / 1e6:.1f} MB")

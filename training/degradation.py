@@ -20,7 +20,8 @@ KERNEL_SIZE = 41
 class Degradation:
     """Uniform ranges: blur sigma in pixels at 512 px, downsampling factor, noise sigma in levels of 255, JPEG quality.
 
-    The chances (0..1) below `jpeg` belong to the wider preset and are 0 in VQFR's.
+    The chances (0..1) below `jpeg` belong to our own presets and are 0 in VQFR's. `resampling` shrinks and enlarges:
+    VQFR's bilinearly without a filter against aliasing, since it blurs first; "bicubic" with one, as programs do.
     """
 
     blur: Range
@@ -33,6 +34,7 @@ class Degradation:
     second_jpeg: float = 0.0
     sharpen: float = 0.0
     scan_texture: float = 0.0
+    resampling: Literal["bilinear", "bicubic"] = "bilinear"
 
 
 PRESETS = {
@@ -50,6 +52,17 @@ PRESETS = {
         sharpen=0.2,
         scan_texture=0.1,
     ),
+    # what web sites keep of portraits: sharp, but small, and compressed
+    "small": Degradation(
+        blur=(0.1, 0.1),
+        down=(1.5, 8),
+        noise=(0, 3),
+        jpeg=(50, 95),
+        grey=0.05,
+        second_jpeg=0.25,
+        sharpen=0.2,
+        resampling="bicubic",
+    ),
 }
 
 
@@ -58,12 +71,12 @@ def degrade(
     preset: Degradation,
     rng: np.random.Generator,
     scale: float = 1.0,
-    enlarge: Literal["bilinear", "lanczos"] = "bilinear",
+    enlarge: Literal["lanczos"] | None = None,
 ) -> Pixels:
     """A low-quality version of an RGB picture `[H, W, 3]`, of the same size.
 
-    `scale` is the picture's size over the 512 px that the preset's blur and downsampling are meant for. VQFR enlarges
-    the small picture bilinearly; by Lanczos it is a baseline to compare with.
+    `scale` is the picture's size over the 512 px that the preset's blur and downsampling are meant for. The small
+    picture is enlarged by the preset's `resampling`; by Lanczos it is a baseline to compare with.
     """
     if rng.random() < preset.clean:
         return picture
@@ -72,7 +85,7 @@ def degrade(
     image = blur(image, random_kernel(preset.blur, rng, scale))
     down = max(min(1.0, preset.down[0]), scale * rng.uniform(*preset.down))
     small = (max(4, round(height / down)), max(4, round(width / down)))
-    image = F.interpolate(image, small, mode="bilinear", align_corners=False)
+    image = _resized(image, small, preset)
     image = _extras_before_noise(image, preset, rng)
     sigma = rng.uniform(*preset.noise) / 255
     noise = rng.standard_normal(tuple(image.shape), dtype=np.float32)
@@ -85,9 +98,14 @@ def degrade(
     if enlarge == "lanczos":
         small_picture = Image.fromarray((image[0] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
         return np.asarray(small_picture.resize((width, height), Image.Resampling.LANCZOS))
-    image = F.interpolate(image, (height, width), mode="bilinear", align_corners=False)
+    image = _resized(image, (height, width), preset)
     out: Pixels = (image[0] * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     return out
+
+
+def _resized(image: torch.Tensor, size: tuple[int, int], preset: Degradation) -> torch.Tensor:
+    filtered = preset.resampling == "bicubic"
+    return F.interpolate(image, size, mode=preset.resampling, align_corners=False, antialias=filtered)
 
 
 def _extras_before_noise(image: torch.Tensor, preset: Degradation, rng: np.random.Generator) -> torch.Tensor:

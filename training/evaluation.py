@@ -1,5 +1,6 @@
 """Figures on held-out faces: the input, Lanczos, the blind model, with references, with a wrong person's references."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,6 +66,16 @@ class Evaluation:
         ]
         return "\n".join(",".join(line) for line in [["row", *columns], *rows]) + "\n"
 
+    def json(self, command: str) -> str:
+        """What a bundle's manifest keeps (`honestface pack --metrics`), with the command that measured it."""
+        rows = {
+            row: {name: v if v is None else round(v, 3) for name, v in f.items()} for row, f in self.figures.items()
+        }
+        found: dict[str, object] = {"command": command, "faces": self.faces, "figures": rows}
+        if self.flagged_right is not None and self.flagged_wrong is not None:
+            found["flagged"] = {"right": round(self.flagged_right, 4), "wrong": round(self.flagged_wrong, 4)}
+        return json.dumps(found, indent=2) + "\n"
+
 
 def make_ready(out: Path, device: str) -> None:
     """Makes the folder of the results and tries the device: what fails must fail before anything is measured.
@@ -117,7 +128,7 @@ def evaluate(
             truth = faces.enlarged(index)
             lq, lanczos = (
                 degrade(truth, degradation, np.random.default_rng((7, place)), enlarge=enlarge)
-                for enlarge in ("bilinear", "lanczos")
+                for enlarge in (None, "lanczos")
             )
             own = [_reference(bundle, faces, other) for other in faces.others(index)[:references]]
             others = [_reference(bundle, faces, _stranger(faces, targets, place))] if guided else []

@@ -1,6 +1,7 @@
 """Puts the components of finished runs together as a bundle."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,8 @@ from models.face_tools import FaceToolsConfig, build_face_tools
 from models.honestface import HonestFace, HonestFaceConfig
 from models.identity_network import IdentityNetworkConfig
 from training.components import load_component, read_shape
+from training.model_card import CARD, LICENCE, PROVENANCE, TRAINING_DATA
 
-LICENCE = "Apache-2.0 (weights trained by the HonestFace project)"
-PROVENANCE = (
-    "Trained from random weights by `honestface train` with the settings in training/configs. The identity encoder "
-    "learned from SFace's embeddings (OpenCV Zoo, Apache-2.0) of the training pictures, the landmark network from "
-    "dlib's landmarks, and the identity loss used SFace beside the identity encoder; perceptual losses used VGG16 "
-    "features. None of these teachers is part of the bundle."
-)
-TRAINING_DATA = (
-    "Official portraits of US members of Congress and governors (federal works, public domain)",
-    "Presidential Innovation Fellows website portraits (CC0 1.0)",
-    "Face Research Lab London set, 3DSK and Canada sets by DeBruine & Jones (CC BY 4.0, "
-    "doi 10.6084/m9.figshare.5047666.v5, OSF A3947, doi 10.6084/m9.figshare.4220517.v1)",
-    "faker-js/assets-person-portrait (CC0 1.0, synthetic people)",
-    "Historic portraits of members of Congress, aligned and small (public domain): identity and landmark networks only",
-)
 OWNERS = "Weights trained by their owner, who has stated no licence; what they began with has its own"
 
 
@@ -37,7 +24,7 @@ def pack(
     out: Path,
     version: str,
     matching_angle: float | None,
-    metrics: Path | None,
+    metrics: Sequence[Path] = (),
     *,
     face_tools: Path | None = None,
     licence: str | None = None,
@@ -47,8 +34,8 @@ def pack(
 
     Its face tools are those of the `detector`, `landmarks` and `identity` runs, in half precision with all else; or
     those of the bundle `face_tools` with its matching angle, in single precision: a foreign network's statistics may
-    be more than a half holds. This project's licence and data are stated of the tiny profile alone, unless `licence`
-    says otherwise.
+    be more than a half holds. This project's licence, data and model card are stated of the tiny profile alone, unless
+    `licence` says otherwise. `metrics` are JSON files of `honestface evaluate`, told by their names: the degradations.
 
     Raises:
         WeightsError: a run has not exported its component yet, or one does not fit the others.
@@ -63,7 +50,7 @@ def pack(
         matching_angle = tools.matching_angle
     config = tools.face_tools if tools else FaceToolsConfig()
     _check_width(shape.generator, config)
-    figures = _figures(metrics) if metrics else {}
+    figures = {path.stem: _figures(path) for path in metrics}
     weights = _generator(shape.generator, folder)
     face_weights = face_tool_components(face_tools, tools) if face_tools and tools else _of_runs(runs)
     ours = shape.profile == "tiny" and licence is None
@@ -77,6 +64,7 @@ def pack(
         "licence": LICENCE if ours else licence or OWNERS,
         "provenance": PROVENANCE if ours else f"Trained by its owner with `honestface train`, profile {shape.profile}.",
         "training_data": list(TRAINING_DATA) if ours else ["its owner's, who has not stated it here"],
+        "card": CARD if ours else None,
         "metrics": figures,
     }
     if tools:

@@ -16,6 +16,7 @@ from models.lora import adapter_state, add_adapters, merge_lora
 from training.adversary import RestorationAdversarialConfig
 from training.feature_distance import VGG16FeatureDistance
 from training.grid_loss import grid_loss
+from training.onnx_recogniser import RecogniserConfig
 from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.seam_loss import seam_loss
 from training.spectrum_loss import SMALLEST_SIDE, spectrum_loss
@@ -62,6 +63,18 @@ class RestorationConfig(RestorationAdversarialConfig):
     feature_from: int = Field(0, ge=0)
     """The step from which the perceptual distance counts: a small network learns faster without it at first."""
     feature_side: int = 160
+    identity: Path | None = None
+    """The identity run's network: recogniser f_i of Eq. 8."""
+    face_tools: Path | None = None
+    """A bundle whose identity network (ArcFace, say) to use instead, and where landmarks are needed theirs too."""
+    recognisers: tuple[RecogniserConfig, ...] = ()
+    """Recognisers f_i of Eq. 8 beside it."""
+    identity_weight: float = Field(0.0, ge=0)
+    """Of Eq. 8."""
+    face_every: int = Field(4, ge=1)
+    """How often whole faces are restored for the identity loss; the steps between see squares of `crop_side`."""
+    face_batch: int = Field(4, ge=1)
+    """Whole faces of such a step, at most; where all steps see whole faces, `batch` alone counts."""
 
     @model_validator(mode="after")
     def _squares_lie_inside_one_another(self) -> Self:

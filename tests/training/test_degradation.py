@@ -102,6 +102,17 @@ def test_each_extra_of_the_wide_preset_does_something(extra: str) -> None:
     assert not np.array_equal(out, degrade(face(), plain, rng()))
 
 
+def test_a_small_picture_was_shrunk_with_a_filter_and_is_enlarged_smoothly() -> None:
+    """Of what is finer than its pixels, VQFR's shrinking without a filter keeps some as coarser noise."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    shrunk = replace(NOTHING, down=(4, 4))
+    kept = {kind: degrade(noise, replace(shrunk, resampling=kind), rng()).std() for kind in ("bilinear", "bicubic")}
+    assert kept["bicubic"] < 0.7 * kept["bilinear"]
+    edge = np.repeat(np.array([[0] * 32 + [255] * 32] * 64, np.uint8)[:, :, None], 3, axis=2)
+    sharp = {kind: degrade(edge, replace(shrunk, resampling=kind), rng())[32, :, 0].astype(int) for kind in kept}
+    assert np.abs(np.diff(sharp["bicubic"])).max() > np.abs(np.diff(sharp["bilinear"])).max()
+
+
 def test_jpeg_quality_may_be_fractional_and_lower_is_worse() -> None:
     image = torch.from_numpy(face()).permute(2, 0, 1)[None].float() / 255
     errors = [float((jpeg(image, quality) - image).square().mean()) for quality in (95.4, 60.0, 10.0)]

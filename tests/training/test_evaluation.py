@@ -1,3 +1,4 @@
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -88,6 +89,12 @@ def test_tables_and_sheet(found: Evaluation, tmp_path: Path) -> None:
     table = [line.split(",") for line in found.csv().splitlines()]
     assert [line[0] for line in table] == ["row", *ROWS] and len({len(line) for line in table}) == 1
     assert table[1][table[0].index("FID")] == "not measured"
+    kept = json.loads(found.json("honestface evaluate"))
+    assert (kept["command"], kept["faces"], kept["flagged"]["right"]) == ("honestface evaluate", 3, 0)
+    assert kept["figures"]["input"]["FID"] is None
+    assert [f"{values['PSNR']:.3f}" for values in kept["figures"].values()] == [
+        line.split(" | ")[1] for line in lines[2 : 2 + len(ROWS)]
+    ]
     save_sheet(found.sheet, tmp_path / "sheet.png", side=64)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (5 * 64, 3 * 64)
@@ -112,7 +119,7 @@ def test_so_many_references_of_a_face(face_folder: Path, monkeypatch: pytest.Mon
     assert seen == [{"blind": 0, "references": count, "wrong references": 1} for count in own]
 
 
-def test_the_command_says_how_many_references(
+def test_the_command_says_how_many_references_and_keeps_what_it_was_without_paths(
     face_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = Bundle(cast(Any, None), face_folder, cast(Any, ToyGenerator()), analyzer())
@@ -120,6 +127,9 @@ def test_the_command_says_how_many_references(
     command = ["evaluate", "--data", str(face_folder), "--out", str(tmp_path), "--count", "3", "--references", "3"]
     result = CliRunner().invoke(app, [*command, "--preset", "vqfr-v1", "--color-fix", "none"])
     assert "3 faces with references, at most 3 of a person's own." in result.output
+    kept = json.loads((tmp_path / "vqfr-v1.json").read_text())["command"]
+    options = "--data DATA --out OUT --preset vqfr-v1 --count 3 --references 3 --color-fix none"
+    assert kept.endswith(f" evaluate {options}")
 
 
 def test_one_person_alone_has_no_stranger(face_folder: Path) -> None:

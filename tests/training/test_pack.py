@@ -22,7 +22,8 @@ from tests.models.test_face_tools import SMALL as SMALL_TOOLS
 from tests.small_generator import SMALL, SMALL_SD21, faces, identities, landmarks, references, small_generator
 from training.cli import app
 from training.components import save_component, save_components, save_generator
-from training.pack import LICENCE, OWNERS, PROVENANCE, TRAINING_DATA, pack
+from training.model_card import CARD, LICENCE, PROVENANCE, TRAINING_DATA
+from training.pack import OWNERS, pack
 
 EMBEDDER = SMALL.identity_embedder
 assert EMBEDDER is not None
@@ -53,15 +54,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_finished_runs_become_a_bundle_that_loads(runs: Path, tmp_path: Path) -> None:
-    metrics = tmp_path / "metrics.json"
+    metrics = tmp_path / "vqfr-v2.json"
     metrics.write_text('{"psnr": 24.5}')
     out = tmp_path / "bundle"
-    manifest = pack(runs, out, "1.2.3", 62.0, metrics)
+    manifest = pack(runs, out, "1.2.3", 62.0, [metrics])
     assert verify_bundle(out).model_dump_json() == manifest.model_dump_json()
     assert (manifest.version, manifest.profile, manifest.matching_angle) == ("1.2.3", "tiny", 62.0)
-    assert manifest.metrics == {"psnr": 24.5}
+    assert manifest.metrics == {"vqfr-v2": {"psnr": 24.5}}
     assert (manifest.name, manifest.licence, manifest.provenance) == ("honestface-tiny", LICENCE, PROVENANCE)
-    assert manifest.training_data == list(TRAINING_DATA)
+    assert (manifest.training_data, manifest.card) == (list(TRAINING_DATA), CARD)
     assert sum(path.stat().st_size for path in out.iterdir()) < 30e6  # what may lie in the repository
     bundle = load_bundle(out)
     assert bundle.analyzer.matching_angle == 62.0
@@ -72,7 +73,7 @@ def test_finished_runs_become_a_bundle_that_loads(runs: Path, tmp_path: Path) ->
 def test_a_run_that_is_not_finished_is_named(runs: Path, tmp_path: Path) -> None:
     (runs / "identity" / "identity.safetensors").rename(tmp_path / "kept")
     with pytest.raises(WeightsError, match=r"identity\.safetensors is missing: train the stage that makes it"):
-        pack(runs, tmp_path / "bundle", "1", 60.0, None)
+        pack(runs, tmp_path / "bundle", "1", 60.0)
     (tmp_path / "kept").rename(runs / "identity" / "identity.safetensors")
     assert not (tmp_path / "bundle").exists()
 
@@ -105,7 +106,7 @@ def test_a_run_of_any_shape_becomes_a_bundle_that_loads(name: str, tools: Path, 
     trained = small_generator(shape)
     (tmp_path / "run").mkdir()
     save_generator(trained, "sd21", tmp_path / "run")
-    manifest = pack(tmp_path, out, "1", None, None, face_tools=tools, generator="run")
+    manifest = pack(tmp_path, out, "1", None, face_tools=tools, generator="run")
     bundle = load_bundle(out)
     assert torch.equal(restored(bundle.generator), restored(trained))
     assert bundle.analyzer.matching_angle == 61.5 and bundle.analyzer.identity_encoder.width == 8
@@ -115,6 +116,7 @@ def test_a_run_of_any_shape_becomes_a_bundle_that_loads(name: str, tools: Path, 
     assert manifest.licence == f"{OWNERS}; face tools: theirs"
     assert manifest.provenance.endswith("Face tools of tools 3: bought")
     assert manifest.training_data == ["its owner's, who has not stated it here", "face tools: secret"]
+    assert manifest.card is None
 
 
 def test_onnx_files_among_the_face_tools_are_copied(tools: Path, tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_onnx_files_among_the_face_tools_are_copied(tools: Path, tmp_path: Path)
     import_scrfd(tmp_path / "det.onnx", theirs)
     import_arcface(tmp_path / "rec.onnx", theirs, 65.0)
     small_run(tmp_path)
-    manifest = pack(tmp_path, tmp_path / "bundle", "1", None, None, face_tools=theirs)
+    manifest = pack(tmp_path, tmp_path / "bundle", "1", None, face_tools=theirs)
     expected = verify_bundle(theirs)
     for name in ("detector.onnx", "identity.onnx", "landmarks.safetensors"):
         assert manifest.files[name] == expected.files[name]
@@ -133,7 +135,7 @@ def test_onnx_files_among_the_face_tools_are_copied(tools: Path, tmp_path: Path)
     wide = replace(SMALL, identity_embedder=TINY.identity_embedder)
     save_generator(small_generator(wide), "tiny", tmp_path / "honestface")
     with pytest.raises(WeightsError, match="takes identities of width 128, the face tools give 8"):
-        pack(tmp_path, tmp_path / "other", "1", None, None, face_tools=theirs)
+        pack(tmp_path, tmp_path / "other", "1", None, face_tools=theirs)
 
 
 def test_a_licence_and_an_angle_of_ones_own(runs: Path, tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def small_run(folder: Path, shape: HonestFaceConfig = SMALL) -> Path:
 def test_face_tools_of_another_width_than_the_generator_learned_from(tools: Path, tmp_path: Path) -> None:
     small_run(tmp_path, replace(SMALL, identity_embedder=TINY.identity_embedder))
     with pytest.raises(WeightsError, match="takes identities of width 128, the face tools give 8"):
-        pack(tmp_path, tmp_path / "bundle", "1", None, None, face_tools=tools)
+        pack(tmp_path, tmp_path / "bundle", "1", None, face_tools=tools)
 
 
 @pytest.mark.parametrize(
@@ -173,10 +175,10 @@ def test_a_damaged_file_is_one_clear_line(file: str, content: bytes, said: str, 
     (folder / "metrics.json").write_text("{}")
     (folder / file).write_bytes(content)
     with pytest.raises(HonestFaceError, match=said) as caught:
-        pack(tmp_path, tmp_path / "bundle", "1", None, folder / "metrics.json", face_tools=tools)
+        pack(tmp_path, tmp_path / "bundle", "1", None, [folder / "metrics.json"], face_tools=tools)
     assert "\n" not in str(caught.value) and not (tmp_path / "bundle").exists()
 
 
 def test_an_angle_is_needed_where_no_bundle_has_one(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(HonestFaceError, match="--matching-angle"):
-        pack(runs, tmp_path / "bundle", "1", None, None)
+        pack(runs, tmp_path / "bundle", "1", None)

@@ -13,10 +13,12 @@ from models.bundle import load_exactly
 from models.diffusers_folder import read_unet, read_vae
 from models.honestface import HonestFace, HonestFaceConfig
 from models.profiles import PROFILES
-from training.adversary import Adversary, restoration_adversary, restoration_cases
+from training.adversary import restoration_adversary
 from training.components import load_component, save_generator
 from training.faces import load_faces
+from training.frozen_face_tools import frozen_face_tools
 from training.images import psnr, sheet
+from training.onnx_recogniser import OnnxRecogniser
 from training.restoration import (
     RestorationConfig,
     adapt,
@@ -24,14 +26,12 @@ from training.restoration import (
     freeze_all_but,
     inherited,
     keep_less,
-    mean_losses,
-    restoration_losses,
     visual_prompt,
     without_adapters,
 )
 from training.restoration_data import RestorationDataset, held_out_samples
-from training.squares import cut, decode_square, in_pixels, random_corner
-from training.stage import Batch, Stage, on_device
+from training.restoration_stage import Given, RestorationStage
+from training.stage import Batch, on_device
 
 
 class BaselineConfig(RestorationConfig):
@@ -48,16 +48,17 @@ class BaselineConfig(RestorationConfig):
             raise ValueError("an autoencoder is needed: set vae, base_model or warm_start")
         return self
 
+    @model_validator(mode="after")
+    def _who_looks_at_identities_is_there(self) -> Self:
+        if self.identity_weight and not (self.identity or self.face_tools or self.recognisers):
+            raise ValueError("identity_weight needs a recogniser: set identity, face_tools or recognisers")
+        return self
 
-class BaselineStage(Stage):
-    """`restoration_losses` of random squares of each face, and what discriminators of the settings add.
 
-    That is L1 and what repeats from patch to patch on latents; L1 or MSE, seams and spectrum on the decoded square; a
-    perceptual distance of any kind and texture on part of it, every `feature_every` steps.
-    """
+class BaselineStage(RestorationStage):
+    """What both restoration stages learn from; the recognisers of Eq. 8 may be the identity run's and others."""
 
-    network: HonestFace
-    adversary: Adversary | None = None
+    config: BaselineConfig
 
     def __init__(self, config: BaselineConfig) -> None:
         self.config = config
@@ -74,7 +75,11 @@ class BaselineStage(Stage):
         if config.warm_start:
             for name in inherited(self.network):
                 load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
-        self.features = self.teachers = chosen_distance(config)
+        self.features = chosen_distance(config)
+        tools = frozen_face_tools(config.face_tools, None, config.identity)
+        recognisers = [OnnxRecogniser(recogniser) for recogniser in config.recognisers]
+        self.encoders = [*([tools.identity_encoder] if tools.identity_encoder else []), *recognisers]
+        self.teachers = nn.ModuleList([self.features, tools.networks, *recognisers])
         self.adversary = restoration_adversary(config, self.network, self.features)
         freeze_all_but(self.network, ("unet.", "position_map.", "vre.projection."))
         if config.lora_rank:
@@ -85,30 +90,9 @@ class BaselineStage(Stage):
         self.dataset = RestorationDataset(faces, config.presets, config.seed)
         self.held_out = held_out_samples(RestorationDataset(held_out, ["vqfr-v2"], 1), 24)
 
-    def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
-        network = self.network
-        truth, lq = (batch[key].to(memory_format=torch.channels_last) for key in ("truth", "lq"))
-        with torch.no_grad():
-            latent, target = network.vae.encode(torch.cat([lq, truth])).chunk(2)
-        prompt = visual_prompt(network, lq)
-        squares = [self._square(latent, target, truth, prompt, step) for _ in range(self.config.squares)]
-        return mean_losses(squares)
-
-    def _square(self, latent: Tensor, target: Tensor, truth: Tensor, prompt: Tensor, step: int) -> dict[str, Tensor]:
-        """Losses of a random square of each face."""
-        network = self.network
-        cells = self.config.crop_side // network.vae.patch
-        corner = random_corner(latent, cells)
-        latent, target = (cut(part, corner, cells) for part in (latent, target))
-        place = in_pixels(network, corner)
-        truth = cut(truth, place, self.config.crop_side)
-        restored = network.predict(latent, prompt, corner=corner)
-        decoded = decode_square(network, restored, truth, self.config.decoded_side, place)
-        losses = restoration_losses(restored, target, decoded, self.features, self.config, step)
-        if self.adversary is not None:
-            cases = restoration_cases((restored, target), prompt, corner, decoded, self.config)
-            losses |= self.adversary.judge(cases, step)
-        return losses
+    def given(self, truth: Tensor, lq: Tensor, batch: Batch) -> Given:
+        latent, target = self.latents(truth, lq)
+        return Given(latent, target, truth, visual_prompt(self.network, lq))
 
     def validate(self) -> Mapping[str, float]:
         held_out = on_device(self.held_out, self.device)

@@ -91,6 +91,7 @@ def test_from_the_base_model_to_references(face_folder: Path, face_tools: Path, 
         [*LEAN, data, f"run={runs / 'vre'}", f"perceptual={NO_WEIGHTS}", "gan_from=0", "association_from=1"],
     )
     small = [*LEAN, data, f"perceptual={NO_WEIGHTS}", "decoded_side=128", "feature_side=128"]
+    small += [f"face_tools={face_tools}", "recognisers=[]"]
     run(
         "baseline",
         CONFIGS / "baseline.yaml",
@@ -114,9 +115,7 @@ def test_from_the_base_model_to_references(face_folder: Path, face_tools: Path, 
             *small,
             f"run={runs / 'honestface'}",
             f"baseline={runs / 'baseline'}",
-            f"face_tools={face_tools}",
             f"mfa_distance={NO_WEIGHTS}",
-            "recognisers=[]",
             "eye_features=null",
             "reference_dropout=0",
             "wrong_person=0",
@@ -127,7 +126,7 @@ def test_from_the_base_model_to_references(face_folder: Path, face_tools: Path, 
     embedder = replace(shape, encoder=replace(shape.encoder, identity_width=128))
     for name, expected in (("honestface", embedder), ("baseline", None)):
         out = tmp_path / f"{name}_bundle"
-        pack(runs, out, "1", None, None, face_tools=face_tools, generator=name)
+        pack(runs, out, "1", None, face_tools=face_tools, generator=name)
         bundle = load_bundle(out)
         assert bundle.generator.config.identity_embedder == expected
         assert (bundle.manifest.profile, bundle.analyzer.matching_angle) == ("sd21", 60.0)
@@ -169,6 +168,6 @@ def test_ablations_of_the_identity_embedder(
         assert stage._restore("own", 1).shape == (1, 3, 512, 512)
     (tmp_path / "honestface").mkdir()
     stage.export(tmp_path / "honestface")
-    pack(tmp_path, tmp_path / "bundle", "1", None, None, face_tools=face_tools)
+    pack(tmp_path, tmp_path / "bundle", "1", None, face_tools=face_tools)
     packed = load_bundle(tmp_path / "bundle").generator.identity_embedder
     assert packed is not None and packed.tokens == embedder.tokens

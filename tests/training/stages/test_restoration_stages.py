@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
@@ -19,15 +20,17 @@ from models.profiles import TINY
 from models.references import References
 from tests.training.one_step import one_step
 from tests.training.stages.workshop import Workshop
+from training import restoration_stage
 from training import run as run_module
 from training.components import load_component, read_shape
 from training.faces import Faces, load_faces
 from training.masked_face_alignment import attention_mask
 from training.restoration_data import held_out_samples
+from training.restoration_stage import Given
 from training.squares import DecodedSquare, cut, decode_square
 from training.stage import Stage, TrainingConfig
 from training.stages import honestface
-from training.stages.baseline import BaselineStage
+from training.stages.baseline import BaselineConfig, BaselineStage
 from training.stages.honestface import HonestFaceStage
 
 
@@ -50,6 +53,23 @@ def test_the_baseline_keeps_latents_and_dictionary_as_they_are(blind: BaselineSt
 def test_one_step_of_the_baseline(blind: BaselineStage) -> None:
     assert set(one_step(blind, step=0)) == {"latent", "pixels", "features"}
     assert blind.pictures().shape == (3, 3 * 512, 2 * 512)
+
+
+def test_the_baseline_learns_whose_face_it_is_where_that_is_set(workshop: Workshop) -> None:
+    """Eq. 8 reaches the blind model too, as in OSDFace's training; without a recogniser that is refused at once."""
+    settings = workshop.baseline().model_dump() | {"identity_weight": 0.5, "face_every": 2}
+    with pytest.raises(ValidationError, match="identity_weight needs a recogniser"):
+        BaselineConfig.model_validate(settings)
+    tools = workshop.runs / "identity.safetensors"
+    stage = BaselineStage(BaselineConfig.model_validate(settings | {"identity": tools}))
+    nn.init.normal_(stage.network.unet.conv_out.weight, std=0.02)
+    assert set(one_step(stage, step=0)) == {"latent", "pixels", "features"}
+    losses = one_step(stage, step=1)
+    assert set(losses) == {"latent", "identity"} and 0 < float(losses["identity"]) <= 2 * 0.5 * 2
+    stage.network.zero_grad()
+    stage.losses(default_collate([stage.dataset[0]]), 1)["identity"].backward()
+    assert stage.network.unet.conv_out.weight.grad is not None and stage.network.unet.conv_out.weight.grad.any()
+    assert not any(parameter.requires_grad for parameter in stage.teachers.parameters())
 
 
 def test_the_perceptual_distance_can_wait(blind: BaselineStage) -> None:
@@ -98,12 +118,10 @@ def test_whole_faces_cost_what_their_weights_say(referenced: HonestFaceStage, mo
     people = cycle(torch.eye(2)[:, None])
     recogniser = SimpleNamespace(embed=lambda _: next(people))
     monkeypatch.setattr(referenced, "config", referenced.config.model_copy(update=settings))
-    monkeypatch.setattr(referenced, "identity_encoder", recogniser)
-    monkeypatch.setattr(referenced, "recognisers", [recogniser])
+    monkeypatch.setattr(referenced, "encoders", [recogniser, recogniser])
     monkeypatch.setattr(HonestFace, "predict", lambda network, latent, *_: latent)
     latent, target = torch.randn(2, 1, 24, 8, 8)
-    nothing = cast(Any, None)
-    given = honestface._Given(latent, target, torch.zeros(1, 3, 32, 32), nothing, None, nothing)
+    given = Given(latent, target, torch.zeros(1, 3, 32, 32), cast(Any, None))
     losses = {name: float(loss) for name, loss in referenced._square(given, True, 2).items()}
     assert losses == pytest.approx({"latent": 0.7 * float(F.l1_loss(latent, target)), "identity": 3 * 0.5 * 2})
 
@@ -124,9 +142,10 @@ def test_the_reference_and_the_mask_of_a_square_are_of_its_place(
     referenced: HonestFaceStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch, corner = default_collate([referenced.dataset[0]]), (7, 50)
-    monkeypatch.setattr(honestface, "random_corner", lambda *_: corner)
+    monkeypatch.setattr(restoration_stage, "random_corner", lambda *_: corner)
     bent, steered = (calls_of(monkeypatch, HonestFace, name) for name in ("see", "steer"))
-    decoded, masked = (calls_of(monkeypatch, honestface, name) for name in ("decode_square", "masked_distance"))
+    decoded = calls_of(monkeypatch, restoration_stage, "decode_square")
+    masked = calls_of(monkeypatch, honestface, "masked_distance")
     with torch.no_grad():
         referenced.losses(batch, 0)
         mask = attention_mask(referenced.landmark_detector.landmarks(batch["lq"]).heatmaps, 512)
@@ -159,7 +178,7 @@ def test_without_heatmaps_mfa_is_the_plain_distance_of_the_decoded_square(
         return squares[-1]
 
     settings, batch = referenced.config, default_collate([referenced.dataset[0]])
-    monkeypatch.setattr(honestface, "decode_square", decode)
+    monkeypatch.setattr(restoration_stage, "decode_square", decode)
     found, plain = [], []
     for heatmap in (False, True):
         monkeypatch.setattr(referenced, "config", settings.model_copy(update={"mfa_heatmap": heatmap}))

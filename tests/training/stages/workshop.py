@@ -31,7 +31,7 @@ class Workshop:
 
     def honestface(self) -> HonestFaceStageConfig:
         return HonestFaceStageConfig(
-            **self.baseline().model_dump(exclude={"run", "lora_rank", "vae", "vre", "base_model"}),
+            **self.baseline().model_dump(exclude_unset=True, exclude={"run", "vae", "vre"}),
             run=self.runs / "honestface",
             baseline=self.runs / "baseline",
             landmarks=self.runs / "landmarks.safetensors",

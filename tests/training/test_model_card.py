@@ -1,0 +1,20 @@
+from pathlib import Path
+
+from models.bundle import TINY_BUNDLE, read_manifest
+from training.model_card import CARD, LICENCE, PROVENANCE, TRAINING_DATA
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def words(text: str) -> str:
+    return " ".join(text.replace("**", "").split())
+
+
+def test_the_embedded_bundle_says_what_the_model_card_says() -> None:
+    manifest = read_manifest(TINY_BUNDLE)
+    assert (manifest.card, manifest.licence, manifest.provenance) == (CARD, LICENCE, PROVENANCE)
+    assert manifest.training_data == list(TRAINING_DATA)
+    text = words((DOCS / "model_card.md").read_text())
+    assert f"# Model card: {manifest.name} {manifest.version}" in text
+    for sentence in (CARD.intended_use, CARD.unintended_use, *CARD.limits):
+        assert words(sentence).rstrip(".") in text
