@@ -19,7 +19,8 @@ from models.picture import Picture, decode
 from models.references import Reference
 from training.degradation import PRESETS, degrade
 from training.evaluation import _reference, _restored, _stranger
-from training.faces import Faces, _read_index
+from training.face_index import read_index
+from training.faces import Faces
 
 #: Side of the pictures that are compared to find out which photograph a small one shows.
 _SMALL = 32
@@ -68,7 +69,7 @@ def small_pictures(folder: Path, faces: Faces, split: str) -> list[SmallPicture]
     """
     sharp = {faces.files[index].identity for index in faces.targets}
     found = []
-    for row in _read_index(folder, "identity", "same_photo_as_hq", "mirrored"):
+    for row in read_index(folder, "identity", "same_photo_as_hq", "mirrored"):
         if row["split"] == split and row["same_photo_as_hq"] == "1" and row["identity"] in sharp:
             path = folder / row["file"]
             try:

@@ -16,7 +16,9 @@ from models.geometry import ARCFACE_112, ARCFACE_SIZE, Pixels, fit_similarity, f
 from models.geometry import warp as resample
 from training.decoded_pictures import read_pixels
 from training.face_views import mirror_landmarks, relight
-from training.faces import described_pictures, labelled_pictures, load_faces, refuse_labels, write_labels
+from training.faces import load_faces
+from training.labelled_pictures import described_pictures, labelled_pictures
+from training.labels import refuse_labels, write_labels
 from training.onnx_session import open_onnx
 
 _SEED = 0

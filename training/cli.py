@@ -149,7 +149,8 @@ def degrade_sheet(
 
     from models.errors import HonestFaceError
     from training.degradation import PRESETS, degrade
-    from training.faces import PICTURE_SUFFIXES, load_faces
+    from training.face_index import PICTURE_SUFFIXES
+    from training.faces import load_faces
     from training.images import save_sheet
 
     if preset not in PRESETS:
@@ -167,6 +168,31 @@ def degrade_sheet(
     except (OSError, ValueError) as error:  # no such folder, or more pixels than the format holds
         raise HonestFaceError(f"{out}: {getattr(error, 'strerror', None) or error}") from None
     typer.echo(f"{out}: {len(rows)} faces, {draws} draws of {preset} each")
+
+
+@app.command()
+def index_data(
+    data: Annotated[Path, typer.Option(help="Folder that the sources lie in; its index.csv is written.")],
+    source: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FOLDER=HELD_OUT",
+            help="A folder with one folder a person, and who is held out: the first so many, or a text file of names.",
+        ),
+    ],
+) -> None:
+    """Make one data folder of several data sets, each with a folder per person: who is on which picture, who is val."""
+    from models.errors import HonestFaceError
+    from training.index_data import index_data as write
+
+    sources = dict(text.partition("=")[::2] for text in source)
+    if len(sources) < len(source) or not all(name and held_out for name, held_out in sources.items()):
+        raise HonestFaceError("--source is FOLDER=HELD_OUT, each folder once")
+    rows = write(data, sources)
+    people = {split: len({who for _, who, part, _ in rows if part == split}) for split in ("train", "val")}
+    typer.echo(
+        f"{data / 'index.csv'}: {len(rows)} pictures, {people['train']} people for training, {people['val']} held out"
+    )
 
 
 @app.command()

@@ -18,7 +18,8 @@ from models.geometry import (
 )
 from training.blended_faces import Teacher
 from training.decoded_pictures import enlarge, read_pixels
-from training.faces import Faces, all_files, refuse_labels, write_labels
+from training.faces import Faces, all_files
+from training.labels import refuse_labels, write_labels
 
 
 @torch.inference_mode()

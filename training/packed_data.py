@@ -1,12 +1,13 @@
 """A smaller copy of a face folder, for machines that take only so many megabytes of data along."""
 
-import csv
 import shutil
 from collections import defaultdict
 from pathlib import Path
 
 from models.errors import PictureError
-from training.faces import FaceFile, all_files, write_labels
+from training.face_index import write_index
+from training.faces import FaceFile, all_files
+from training.labels import write_labels
 
 #: The part of the allowance that index, labels and the file system are left.
 RESERVE = 0.08
@@ -58,10 +59,7 @@ def _pack(root: Path, out: Path, megabytes: float, found: list[FaceFile]) -> lis
 
 def _write_index(root: Path, out: Path, files: list[FaceFile]) -> None:
     names = [file.path.relative_to(root).as_posix() for file in files]
-    with (out / "index.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["file", "identity", "split", "hq"])
-        writer.writerows([n, f.identity, f.split, int(f.hq)] for n, f in zip(names, files, strict=True))
+    write_index(out, [(name, f.identity, f.split, f.hq) for name, f in zip(names, files, strict=True)])
     described = any(file.descriptor is not None for file in files)
     labelled = [
         (name, file.landmarks, file.descriptor)

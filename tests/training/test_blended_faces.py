@@ -8,7 +8,9 @@ from PIL import Image
 from models.errors import PictureError, WeightsError
 from tests.training.test_onnx_recogniser import recogniser_file
 from training.blended_faces import MARGIN, SIDE, Teacher, blend_faces, pictures_to_blend
-from training.faces import described_pictures, labelled_pictures, load_faces, write_labels
+from training.faces import load_faces
+from training.labelled_pictures import described_pictures, labelled_pictures
+from training.labels import write_labels
 
 
 def test_blends_are_a_folder_for_the_identity_stage(face_folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from models.geometry import Pixels
 from training import decoded_pictures
 from training import faces as faces_module
 from training.decoded_pictures import read_pixels
-from training.faces import SAME_PERSON, Faces, all_files, described_pictures, labelled_pictures, load_faces
+from training.faces import Faces, all_files, load_faces
+from training.labelled_pictures import SAME_PERSON, described_pictures, labelled_pictures
 from training.restoration_data import RestorationDataset
 
 

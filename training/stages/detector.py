@@ -24,8 +24,8 @@ from training.components import save_component
 from training.decoded_pictures import DecodedPictures
 from training.degradation import PRESETS, degrade
 from training.face_views import relight
-from training.faces import labelled_pictures
 from training.images import to_image, to_picture
+from training.labelled_pictures import labelled_pictures
 from training.stage import Batch, Stage, TrainingConfig
 
 MOST_FACES = 4

@@ -17,8 +17,9 @@ from training.components import load_component, save_component
 from training.decoded_pictures import enlarge, read_pixels
 from training.degradation import PRESETS, degrade
 from training.face_views import Jitter, random_view
-from training.faces import FaceFile, described_pictures, load_faces
+from training.faces import FaceFile, load_faces
 from training.images import to_image
+from training.labelled_pictures import described_pictures
 from training.stage import Batch, Stage, TrainingConfig
 from training.verification import Verification, verify
 from training.whitening import within_class_whitening

@@ -18,8 +18,9 @@ from training.components import save_component
 from training.decoded_pictures import enlarge, read_pixels
 from training.degradation import Degradation, degrade
 from training.face_views import Jitter, moved_landmarks, random_view
-from training.faces import labelled_pictures, load_faces
+from training.faces import load_faces
 from training.images import to_image, to_picture
+from training.labelled_pictures import labelled_pictures
 from training.stage import Batch, Stage, TrainingConfig
 
 #: A fixed 8x degradation to report on, in the preset's 512 px.

@@ -8,7 +8,7 @@ from models.errors import PictureError
 from models.face_detector import FaceDetectorConfig, FaceDetectorNetwork, cell_centres
 from tests.training.one_step import one_step
 from training.components import load_component
-from training.faces import labelled_pictures
+from training.labelled_pictures import labelled_pictures
 from training.stages.detector import (
     MOST_FACES,
     DetectorConfig,
