@@ -161,13 +161,21 @@ def _check_names() -> None:
     for name, value in sorted(os.environ.items()):
         if not name.startswith("HONESTFACE_") or name in known or _SERVICE_LINK.search(f"{name}={value}"):
             continue
-        near = "".join(f"; {other} is" for other in get_close_matches(name, known, 1))
-        raise HonestFaceError(f"{name} is no setting{near}")
+        raise HonestFaceError(f"{name} is no setting{_like(name, known)}")
 
 
 def _check_secrets(folder: Path) -> None:
-    """A secret that cannot be read must not leave the service open."""
+    """A secret that is misspelt or cannot be read must not leave the service open."""
     names = {f"honestface_{name}" for name in Settings.model_fields}
-    for file in folder.iterdir() if folder.is_dir() else ():
-        if file.name.lower() in names and not (file.is_file() and os.access(file, os.R_OK)):
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        name = file.name.lower()
+        if not name.startswith("honestface_"):
+            continue
+        if name not in names:
+            raise HonestFaceError(f"{file} is no setting{_like(name, names)}")
+        if not (file.is_file() and os.access(file, os.R_OK)):
             raise HonestFaceError(f"{file} is not a file that this user can read")
+
+
+def _like(name: str, known: set[str]) -> str:
+    return "".join(f"; {other} is" for other in get_close_matches(name, known, 1))

@@ -16,7 +16,7 @@ from training.feature_discriminator import FeatureDiscriminator
 from training.feature_distance import VGG16FeatureDistance
 from training.latent_discriminator import LatentDiscriminator
 from training.squares import Corner, DecodedSquare
-from training.stage import Opponent, TrainingConfig
+from training.stage import Opponent, TrainingConfig, Weight
 
 
 class AdversarialConfig(TrainingConfig):
@@ -25,7 +25,7 @@ class AdversarialConfig(TrainingConfig):
     gan_loss: AdversarialLoss = "non-saturating"
     gan_from: int = 0
     """The step from which the generator is trained against the discriminators, which learn from the first step on."""
-    gan_r1: float = 0.0
+    gan_r1: Weight = 0.0
     """Weight of R1 on all discriminators; it is taken every `gan_r1_every` steps, for as many."""
     gan_r1_every: int = Field(8, ge=1)
 
@@ -33,10 +33,10 @@ class AdversarialConfig(TrainingConfig):
 class RestorationAdversarialConfig(AdversarialConfig):
     """A weight of 0 leaves that discriminator out. The paper has the latent one alone and states no weight."""
 
-    latent_gan_weight: float = 0.0
+    latent_gan_weight: Weight = 0.0
     latent_gan_rank: int = Field(16, ge=0)
     """LoRA's rank on the discriminator's UNet; 0 trains all of it."""
-    feature_gan_weight: float = 0.0
+    feature_gan_weight: Weight = 0.0
     """Of the one that sees the perceptual distance's VGG16 features: that must be of kind "vgg16-features"."""
     feature_gan_side: int = 128
     """Side in pixels of the part of the decoded square that it sees."""

@@ -62,7 +62,7 @@ def blend_faces(
 @app.command()
 def evaluate(
     context: typer.Context,
-    data: Annotated[Path, typer.Option(help="Folder of aligned faces (training.faces.load_faces).")],
+    data: Annotated[Path, typer.Option(help="Folder of aligned faces: with index.csv, or a folder per person.")],
     out: Annotated[Path, typer.Option(help="Folder for the table (Markdown, CSV, JSON) and the picture sheet.")],
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure; the embedded one by default.")] = None,
     preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2, wide or small.")] = "vqfr-v2",
@@ -135,7 +135,7 @@ def label_faces(
 
 @app.command()
 def degrade_sheet(
-    data: Annotated[Path, typer.Option(help="Folder of aligned faces (training.faces.load_faces).")],
+    data: Annotated[Path, typer.Option(help="Folder of aligned faces: with index.csv, or a folder per person.")],
     out: Annotated[Path, typer.Option(help="The picture to write.")],
     preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2, wide or small.")] = "vqfr-v2",
     split: Annotated[str, typer.Option(help="Part of the data.")] = "train",
@@ -197,7 +197,7 @@ def index_data(
 
 @app.command()
 def pack_data(
-    data: Annotated[Path, typer.Option(help="Folder of aligned faces (training.faces.load_faces).")],
+    data: Annotated[Path, typer.Option(help="Folder of aligned faces: with index.csv, or a folder per person.")],
     out: Annotated[Path, typer.Option(help="New folder for the smaller copy.")],
     megabytes: Annotated[float, typer.Option(help="At most so much altogether (1 MB = 10^6 bytes).")] = 60.0,
     held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.errors import HonestFaceError
 from models.geometry import ALIGNED_SIZE
 from models.honestface import HonestFace, HonestFaceConfig
 from models.lora import adapter_state, add_adapters, merge_lora
@@ -17,20 +16,19 @@ from training.adversary import RestorationAdversarialConfig
 from training.feature_distance import VGG16FeatureDistance
 from training.grid_loss import grid_loss
 from training.onnx_recogniser import RecogniserConfig
-from training.perceptual_distance import PerceptualConfig, perceptual_distance
+from training.perceptual_distance import PerceptualConfig
 from training.seam_loss import seam_loss
 from training.spectrum_loss import SMALLEST_SIDE, spectrum_loss
 from training.squares import DecodedSquare
-from training.stage import Presets, ProfileName
+from training.stage import Presets, ProfileName, Weight
 from training.texture_loss import WINDOW, texture_loss
 
 
 class RestorationConfig(RestorationAdversarialConfig):
     """What both restoration stages set."""
 
-    vgg16: Path | None = None
-    """VGG16 features, Caffe order: the perceptual distance, unless `perceptual` names another."""
-    perceptual: PerceptualConfig | None = None
+    perceptual: PerceptualConfig
+    """What `feature_weight` counts."""
     profile: ProfileName = "tiny"
     lora_rank: int = Field(0, ge=0)
     """Rank (and alpha) of LoRA on the UNet; 0 trains all of it."""
@@ -45,19 +43,19 @@ class RestorationConfig(RestorationAdversarialConfig):
     """How many such squares of each face a step sees: further ones cost no degradation and no prompt."""
     decoded_side: int = Field(224, multiple_of=8)
     """Side in pixels of the square inside it that is decoded for the losses on pixels."""
-    latent_weight: float = 1.0
-    pixel_weight: float = 1.0
+    latent_weight: Weight = 1.0
+    pixel_weight: Weight = 1.0
     pixel_loss: Literal["l1", "mse"] = "l1"
-    grid_weight: float = 0.0
+    grid_weight: Weight = 0.0
     """Of what repeats from patch to patch (`grid_loss`)."""
-    seam_weight: float = 0.0
+    seam_weight: Weight = 0.0
     """Of changes from pixel to pixel that keep step with a lattice (`seam_loss`)."""
-    spectrum_weight: float = 0.0
+    spectrum_weight: Weight = 0.0
     """Of the power of fine detail, frequency by frequency (`spectrum_loss`)."""
-    texture_weight: float = 0.0
+    texture_weight: Weight = 0.0
     """Of VGG16's activations in small windows, wherever they lie (`texture_loss`), at the steps and on the part of the
     perceptual distance, which must be of kind "vgg16-features"."""
-    feature_weight: float = 0.1
+    feature_weight: Weight = 0.1
     """Of the perceptual distance; Eq. 9 is `perceptual: {kind: dists, edges: true, backbone: ...}`."""
     feature_every: int = Field(2, ge=1)
     feature_from: int = Field(0, ge=0)
@@ -69,7 +67,7 @@ class RestorationConfig(RestorationAdversarialConfig):
     """A bundle whose identity network (ArcFace, say) to use instead, and where landmarks are needed theirs too."""
     recognisers: tuple[RecogniserConfig, ...] = ()
     """Recognisers f_i of Eq. 8 beside it."""
-    identity_weight: float = Field(0.0, ge=0)
+    identity_weight: Weight = 0.0
     """Of Eq. 8."""
     face_every: int = Field(4, ge=1)
     """How often whole faces are restored for the identity loss; the steps between see squares of `crop_side`."""
@@ -94,7 +92,7 @@ class RestorationConfig(RestorationAdversarialConfig):
     @model_validator(mode="after")
     def _texture_has_activations_of_whole_windows(self) -> Self:
         if self.texture_weight:
-            if self.perceptual and (self.perceptual.kind != "vgg16-features" or self.perceptual.edges):
+            if self.perceptual.kind != "vgg16-features" or self.perceptual.edges:
                 raise ValueError("texture_weight needs a perceptual distance of kind vgg16-features, without edges")
             if self.feature_side % WINDOW:
                 raise ValueError(f"feature_side is {self.feature_side}, texture_weight needs a multiple of {WINDOW}")
@@ -130,13 +128,6 @@ def keep_less(network: HonestFace) -> None:
     for part in (network.unet, getattr(network.vae, "network", None)):
         if part is not None:
             part.enable_gradient_checkpointing()
-
-
-def chosen_distance(config: RestorationConfig) -> nn.Module:
-    """The perceptual distance of the settings."""
-    if config.perceptual is None and config.vgg16 is None:
-        raise HonestFaceError("a perceptual distance is needed: set vgg16 (Caffe order) or perceptual")
-    return perceptual_distance(config.perceptual or PerceptualConfig(kind="vgg16-features", backbone=config.vgg16))
 
 
 def mean_losses(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -14,6 +14,9 @@ from training.degradation import PRESETS
 
 Batch = dict[str, Tensor]
 
+#: What a loss counts.
+Weight = Annotated[float, Field(ge=0)]
+
 #: models.profiles.PROFILES
 ProfileName = Literal["tiny", "sd21"]
 

@@ -81,10 +81,14 @@ def test_a_misspelt_variable_is_told_and_others_are_not(monkeypatch: pytest.Monk
         monkeypatch.delenv(name)
 
 
-def test_a_secret_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_secret_that_is_misspelt_or_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("service.settings._SECRETS", tmp_path)
     (tmp_path / "another").mkdir()
     read_settings({})
+    (tmp_path / "honestface_api_key").touch()
+    with pytest.raises(HonestFaceError, match="honestface_api_key is no setting; honestface_api_keys is"):
+        read_settings({})
+    (tmp_path / "honestface_api_key").unlink()
     (tmp_path / "honestface_api_keys").mkdir()
     with pytest.raises(HonestFaceError, match="honestface_api_keys is not a file that this user can read"):
         read_settings({})

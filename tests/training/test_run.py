@@ -96,7 +96,7 @@ def test_the_settings_at_paper_scale_are_valid(stage: str) -> None:
     module, config, _ = STAGES[stage]
     settings = load_config(CONFIGS / "sd21" / f"{stage}.yaml", getattr(import_module(module), config), [])
     assert settings.run == Path("runs") / "sd21" / stage
-    assert settings.held_out_people == 100
+    assert settings.data == Path("data/paper")  # with an index, which says who is held out
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -19,10 +19,10 @@ from training.faces import load_faces
 from training.frozen_face_tools import frozen_face_tools
 from training.images import psnr, sheet
 from training.onnx_recogniser import OnnxRecogniser
+from training.perceptual_distance import perceptual_distance
 from training.restoration import (
     RestorationConfig,
     adapt,
-    chosen_distance,
     freeze_all_but,
     inherited,
     keep_less,
@@ -75,7 +75,7 @@ class BaselineStage(RestorationStage):
         if config.warm_start:
             for name in inherited(self.network):
                 load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
-        self.features = chosen_distance(config)
+        self.features = perceptual_distance(config.perceptual)
         tools = frozen_face_tools(config.face_tools, None, config.identity)
         recognisers = [OnnxRecogniser(recogniser) for recogniser in config.recognisers]
         self.encoders = [*([tools.identity_encoder] if tools.identity_encoder else []), *recognisers]

@@ -28,7 +28,6 @@ from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration import (
     RestorationConfig,
     adapt,
-    chosen_distance,
     freeze_all_but,
     inherited,
     keep_less,
@@ -38,7 +37,7 @@ from training.restoration import (
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.restoration_stage import Given, RestorationStage
 from training.squares import DecodedSquare, cut
-from training.stage import Batch, on_device
+from training.stage import Batch, Weight, on_device
 
 
 class HonestFaceStageConfig(RestorationConfig):
@@ -57,8 +56,8 @@ class HonestFaceStageConfig(RestorationConfig):
     """Share of samples without references."""
     wrong_person: float = Field(0.1, ge=0, le=1)
     """Share of the other samples with a stranger's picture as reference, so that the gate learns to stay shut."""
-    identity_weight: float = Field(0.3, ge=0)
-    mfa_weight: float = 0.1
+    identity_weight: Weight = 0.3
+    mfa_weight: Weight = 0.1
     mfa_distance: PerceptualConfig | None = None
     """The paper: LPIPS. By default what the whole picture is compared with."""
     mfa_heatmap: bool = True
@@ -94,7 +93,7 @@ class HonestFaceStage(RestorationStage):
             for name in ("identity_embedder", "reference_adapter"):
                 if getattr(self.network, name) is not None:
                     load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
-        self.features = chosen_distance(config)
+        self.features = perceptual_distance(config.perceptual)
         self.adversary = restoration_adversary(config, self.network, self.features)
         freeze_all_but(self.network, ("identity_embedder.", "reference_adapter.", "vre.projection."))
         adapt(self.network.unet, config.lora_rank)

@@ -20,7 +20,7 @@ from training.face_views import Jitter, random_view
 from training.faces import FaceFile, load_faces
 from training.images import to_image
 from training.labelled_pictures import described_pictures
-from training.stage import Batch, Stage, TrainingConfig
+from training.stage import Batch, Stage, TrainingConfig, Weight
 from training.verification import Verification, verify
 from training.whitening import within_class_whitening
 
@@ -28,7 +28,7 @@ from training.whitening import within_class_whitening
 class IdentityConfig(TrainingConfig):
     extra: tuple[Path, ...] = ()
     """More folders with `labels.npz` (files, landmarks, sface); who is too like a person held out is left out."""
-    relation_weight: float = 2.0
+    relation_weight: Weight = 2.0
     warm_start: Path | None = None
     """The encoder of an earlier run to begin with."""
 

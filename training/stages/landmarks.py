@@ -21,7 +21,7 @@ from training.face_views import Jitter, moved_landmarks, random_view
 from training.faces import load_faces
 from training.images import to_image, to_picture
 from training.labelled_pictures import labelled_pictures
-from training.stage import Batch, Stage, TrainingConfig
+from training.stage import Batch, Stage, TrainingConfig, Weight
 
 #: A fixed 8x degradation to report on, in the preset's 512 px.
 EIGHT_TIMES = Degradation(blur=(4, 4), down=(8, 8), noise=(8, 8), jpeg=(60, 60))
@@ -32,7 +32,7 @@ class LandmarksConfig(TrainingConfig):
     """More folders of pictures with landmarks: `landmarks.npz` or `labels.npz` with files and landmarks. With
     descriptors (sface) there too, who is too like a person held out is left out."""
     heatmap_sigma: float = 1.0
-    coordinate_weight: float = 20.0
+    coordinate_weight: Weight = 20.0
 
 
 class ViewDataset(Dataset[Batch]):

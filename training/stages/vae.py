@@ -16,7 +16,7 @@ from training.degradation import PRESETS, degrade
 from training.faces import Faces, load_faces
 from training.feature_distance import VGG16FeatureDistance
 from training.images import psnr, sheet, to_image
-from training.stage import Batch, Stage, TrainingConfig
+from training.stage import Batch, Stage, TrainingConfig, Weight
 
 
 class VAEConfig(TrainingConfig):
@@ -24,7 +24,7 @@ class VAEConfig(TrainingConfig):
     """VGG16 features, Caffe order."""
     crop: int = Field(128, ge=4, le=ALIGNED_SIZE, multiple_of=4)
     degraded_share: float = Field(0.3, ge=0, le=1)
-    feature_weight: float = 0.05
+    feature_weight: Weight = 0.05
     feature_every: int = Field(3, ge=1)
 
 

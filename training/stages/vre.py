@@ -19,7 +19,7 @@ from training.images import psnr, sheet
 from training.patch_discriminator import PatchDiscriminator
 from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
-from training.stage import Batch, Presets, ProfileName, Stage, on_device
+from training.stage import Batch, Presets, ProfileName, Stage, Weight, on_device
 
 #: Share of its running mean that a code keeps at each step, and the use in embeddings a step below which it is moved.
 _DECAY, _RARE = 0.95, 0.02
@@ -32,13 +32,13 @@ class VREStageConfig(AdversarialConfig):
     """Weight of the commitment of the encoder to its codes."""
     association_from: int = Field(ge=0)
     """The step from which HQ and LQ tokens are associated."""
-    association_weight: float = 0.1
+    association_weight: Weight = 0.1
     decoder_blocks: int = Field(1, ge=1)
     """Residual blocks a level of the decoders, which only training needs."""
     perceptual: PerceptualConfig | None = None
     """A distance of what the dictionaries reconstruct, beside L1 (OSDFace: LPIPS)."""
-    perceptual_weight: float = 1.0
-    pixel_gan_weight: float = 0.0
+    perceptual_weight: Weight = 1.0
+    pixel_gan_weight: Weight = 0.0
     """Of a PatchGAN against each dictionary; 0 leaves them out."""
     pixel_gan_width: int = Field(32, ge=1)
 

@@ -55,8 +55,8 @@ def test_from_nothing_to_a_bundle(face_folder: Path, vgg16_file: Path, tmp_path:
     train("vae", vgg16=vgg16_file)
     train("vre", association_from=0)
     blind = {"vae": runs / "vae" / "vae.safetensors", "vre": runs / "vre" / "vre.safetensors"}
-    squares = {"crop_side": 128, "decoded_side": 64, "feature_side": 32, "feature_gan_side": 64, "perceptual": "null"}
-    squares |= {"vgg16": vgg16_file}
+    squares = {"crop_side": 128, "decoded_side": 64, "feature_side": 32, "feature_gan_side": 64}
+    squares |= {"perceptual": f"{{kind: vgg16-features, backbone: {vgg16_file}}}"}
     train("baseline", **blind, **squares)
     train("baseline", "texture", **blind, **squares, warm_start=runs / "baseline")
     train(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.perceptual_distance import PerceptualConfig
 from training.stages.baseline import BaselineConfig
 from training.stages.honestface import HonestFaceStageConfig
 
@@ -18,7 +19,7 @@ class Workshop:
     def baseline(self) -> BaselineConfig:
         return BaselineConfig(
             data=self.data,
-            vgg16=self.vgg16,
+            perceptual=PerceptualConfig(kind="vgg16-features", backbone=self.vgg16),
             vae=self.runs / "vae.safetensors",
             vre=self.runs / "vre.safetensors",
             run=self.runs / "baseline",
