@@ -18,7 +18,7 @@ from models.geometry import ALIGNED_SIZE, Matrix, Pixels, fit_similarity, shrink
 from models.picture import Picture, decode
 from models.references import Reference
 from training.degradation import PRESETS, degrade
-from training.evaluation import _reference, _restored, _stranger
+from training.evaluation import reference_of, restored_rows, stranger_of
 from training.face_index import read_index
 from training.faces import Faces
 
@@ -56,9 +56,9 @@ def restored_faces(
         lq = degrade(truth, degradation, np.random.default_rng((7, place)))
         given: dict[str, list[int]] = {"blind": []}
         if guided:
-            given |= {"references": faces.others(index)[:2], "wrong references": [_stranger(faces, targets, place)]}
-        shown = {row: [_reference(bundle, faces, other) for other in others] for row, others in given.items()}
-        yield truth, {"input": lq, **_restored(restorer, lq, shown, options)[0]}
+            given |= {"references": faces.others(index)[:2], "wrong references": [stranger_of(faces, targets, place)]}
+        shown = {row: [reference_of(bundle, faces, other) for other in others] for row, others in given.items()}
+        yield truth, {"input": lq, **restored_rows(restorer, lq, shown, options)[0]}
 
 
 def small_pictures(folder: Path, faces: Faces, split: str) -> list[SmallPicture]:
@@ -100,7 +100,7 @@ def restored_pairs(
         index, onto = _same_shot(bundle, faces, picture.identity, face)
         given: dict[str, tuple[Reference, ...]] = {"blind": ()}
         if bundle.generator.takes_references and (others := faces.others(index)[:references]):
-            given["references"] = tuple(_reference(bundle, faces, other) for other in others)
+            given["references"] = tuple(reference_of(bundle, faces, other) for other in others)
         rows = {"input": face.crop}
         for name, shown in given.items():
             jobs = (FaceJob(face, shown),)

@@ -303,7 +303,7 @@ def _at_least_one(text: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="aligned faces: with index.csv, or a folder per person")
+    parser.add_argument("--data", type=Path, required=True, help="aligned faces: index.csv, or a folder per person")
     parser.add_argument("--real-lq", type=Path, help="small pictures of the same shots (benchmarks.judged_faces)")
     parser.add_argument("--teachers", type=Path, required=True, help="folder of the judges' files")
     parser.add_argument("--bundle", type=Path, help="the embedded one by default")

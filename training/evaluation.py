@@ -130,10 +130,10 @@ def evaluate(
                 degrade(truth, degradation, np.random.default_rng((7, place)), enlarge=enlarge)
                 for enlarge in (None, "lanczos")
             )
-            own = [_reference(bundle, faces, other) for other in faces.others(index)[:references]]
-            others = [_reference(bundle, faces, _stranger(faces, targets, place))] if guided else []
+            own = [reference_of(bundle, faces, other) for other in faces.others(index)[:references]]
+            others = [reference_of(bundle, faces, stranger_of(faces, targets, place))] if guided else []
             given = {"blind": [], "references": own, "wrong references": others} if guided else {"blind": []}
-            restored, flags = _restored(restorer, lq, given, options)
+            restored, flags = restored_rows(restorer, lq, given, options)
             right += flags.get("references", [])
             wrong += flags.get("wrong references", [])
             results = {"input": lq, "lanczos": lanczos, **restored}
@@ -159,7 +159,7 @@ def evaluate(
     )
 
 
-def _restored(
+def restored_rows(
     restorer: FaceRestorer, lq: Pixels, given: Mapping[str, Sequence[Reference]], options: Options
 ) -> tuple[dict[str, Pixels], dict[str, list[bool | None]]]:
     """An aligned face restored once for each row of `given`, which has that row's references, and for each reference
@@ -196,7 +196,7 @@ def _means(values: Sequence[Figures]) -> Figures:
     }
 
 
-def _stranger(faces: Faces, targets: Sequence[int], place: int) -> int:
+def stranger_of(faces: Faces, targets: Sequence[int], place: int) -> int:
     """A target half the list further on, or the next that shows another person; if none does, so among all faces."""
     who = faces.files[targets[place]].identity
     for others, here in ((targets, place), (range(len(faces.files)), targets[place])):
@@ -209,6 +209,6 @@ def _stranger(faces: Faces, targets: Sequence[int], place: int) -> int:
 
 
 @torch.inference_mode()
-def _reference(bundle: Bundle, faces: Faces, index: int) -> Reference:
+def reference_of(bundle: Bundle, faces: Faces, index: int) -> Reference:
     face = whole_picture(bundle.analyzer, faces.enlarged(index))
     return Reference(to_network([face.crop])[0], face.landmarks, face.identity)

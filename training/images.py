@@ -8,19 +8,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.aligned_face import to_network, to_pixels
 from models.geometry import Pixels
 
 
 def to_image(picture: Pixels) -> Tensor:
     """uint8 RGB `[H, W, 3]` to a network image `[3, H, W]` in [-1, 1]."""
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 127.5 - 1
+    return to_network([picture])[0]
 
 
 def to_picture(image: Tensor) -> Pixels:
     """A network image `[3, H, W]` in [-1, 1] to uint8 RGB `[H, W, 3]`."""
-    pixels = ((image.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    out: Pixels = pixels.permute(1, 2, 0).cpu().numpy()
-    return out
+    return to_pixels(image.detach()[None])[0]
 
 
 def psnr(restored: Tensor, truth: Tensor) -> Tensor:

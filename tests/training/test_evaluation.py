@@ -112,7 +112,7 @@ def test_so_many_references_of_a_face(face_folder: Path, monkeypatch: pytest.Mon
         seen.append({row: len(references) for row, references in given.items()})
         return dict.fromkeys(given, lq), {}
 
-    monkeypatch.setattr("training.evaluation._restored", restored)
+    monkeypatch.setattr("training.evaluation.restored_rows", restored)
     bundle = Bundle(cast(Any, None), face_folder, cast(Any, ToyGenerator()), analyzer())
     evaluate(bundle, faces, "vqfr-v1", 5, MetricFiles(), "none", references=references)
     own = [references] * 3 + [1, 1]
@@ -128,7 +128,7 @@ def test_the_command_says_how_many_references_and_keeps_what_it_was_without_path
     result = CliRunner().invoke(app, [*command, "--preset", "vqfr-v1", "--color-fix", "none"])
     assert "3 faces with references, at most 3 of a person's own." in result.output
     kept = json.loads((tmp_path / "vqfr-v1.json").read_text())["command"]
-    options = "--data DATA --out OUT --preset vqfr-v1 --count 3 --references 3 --color-fix none"
+    options = "--data DATA --out OUT --count 3 --references 3 --preset vqfr-v1 --color-fix none"
     assert kept.endswith(f" evaluate {options}")
 
 

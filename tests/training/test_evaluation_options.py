@@ -12,7 +12,7 @@ from tests.toy_faces import ToyGenerator, analyzer
 from training import evaluation
 from training.cli import app
 from training.degradation import PRESETS, Degradation
-from training.evaluation import _stranger, evaluate
+from training.evaluation import evaluate, stranger_of
 from training.faces import load_faces
 from training.metrics import MetricFiles
 
@@ -20,13 +20,13 @@ from training.metrics import MetricFiles
 def test_a_stranger_is_one_of_the_faces_measured_or_else_of_all(face_folder: Path) -> None:
     faces = load_faces(face_folder, "val")
     assert [file.identity for file in faces.files] == ["carl", "carl", "dora", "dora"]
-    assert [_stranger(faces, range(4), place) for place in range(4)] == [2, 3, 0, 1]  # half the list further on
-    assert [_stranger(faces, range(3), place) for place in range(3)] == [2, 2, 0]
-    assert [_stranger(faces, range(2), place) for place in range(2)] == [2, 3]  # both show carl
+    assert [stranger_of(faces, range(4), place) for place in range(4)] == [2, 3, 0, 1]  # half the list further on
+    assert [stranger_of(faces, range(3), place) for place in range(3)] == [2, 2, 0]
+    assert [stranger_of(faces, range(2), place) for place in range(2)] == [2, 3]  # both show carl
     carl = load_faces(face_folder, "val")
     carl.files[2:] = []
     with pytest.raises(PictureError, match="at least two people"):
-        _stranger(carl, range(2), 0)
+        stranger_of(carl, range(2), 0)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
