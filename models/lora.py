@@ -1,4 +1,4 @@
-"""Low-rank adapters on the UNet: merged into its weights on load, added to it for training.
+"""Low-rank adapters on the UNet: merged into its weights when a bundle is made (ADR 020), added to it for training.
 
 A LoRA of rank r adds (alpha / r) B A to a weight; for a convolution A is `[r, in, kH, kW]` and B `[out, r, 1, 1]`.
 """

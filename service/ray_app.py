@@ -177,8 +177,9 @@ def run(settings: Settings, scaling: Scaling, make_engine: Callable[[], Engine] 
         if settings.device != "cpu" and gpus < scaling.max_replicas:
             raise HonestFaceError(f"each replica takes a GPU of its own: there are {gpus} for {scaling.max_replicas}")
         # Only now: Ray installs handlers of its own when it starts.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, asked_to_stop)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                signal.signal(number, asked_to_stop)
         serve.start(
             http_options={
                 "host": settings.host,
