@@ -67,9 +67,10 @@ class Evaluation:
         return "\n".join(",".join(line) for line in [["row", *columns], *rows]) + "\n"
 
     def json(self, command: str) -> str:
-        """What a bundle's manifest keeps (`honestface pack --metrics`), with the command that measured it."""
+        """What was measured, for a bundle's manifest (`honestface pack --metrics`), and by which command."""
         rows = {
-            row: {name: v if v is None else round(v, 3) for name, v in f.items()} for row, f in self.figures.items()
+            row: {name: round(value, 3) for name, value in values.items() if value is not None}
+            for row, values in self.figures.items()
         }
         found: dict[str, object] = {"command": command, "faces": self.faces, "figures": rows}
         if self.flagged_right is not None and self.flagged_wrong is not None:

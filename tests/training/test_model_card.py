@@ -18,3 +18,14 @@ def test_the_embedded_bundle_says_what_the_model_card_says() -> None:
     assert f"# Model card: {manifest.name} {manifest.version}" in text
     for sentence in (CARD.intended_use, CARD.unintended_use, *CARD.limits):
         assert words(sentence).rstrip(".") in text
+
+
+def test_every_figure_of_the_embedded_bundle_has_its_command_and_stands_in_the_model_card() -> None:
+    metrics = read_manifest(TINY_BUNDLE).metrics
+    assert set(metrics) == {"vqfr-v1", "vqfr-v2"}
+    text = (DOCS / "model_card.md").read_text()
+    for preset, found in metrics.items():
+        assert found["command"].startswith("honestface evaluate --data DATA ")
+        assert f" --preset {preset} --count {found['faces']} --vgg16 VGG16" in found["command"]
+        row = found["figures"]["references"]
+        assert f"| references | {row['PSNR']:.2f} | {row['SSIM']:.3f} |" in text
