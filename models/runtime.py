@@ -28,6 +28,14 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def try_device(device: torch.device | str) -> None:
+    """Raises HonestFaceError, in one line, if PyTorch cannot compute there."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise HonestFaceError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+
+
 def make_runtime(
     generator: HonestFace,
     precision: Precision = "auto",

@@ -11,13 +11,12 @@ import torch
 from models.aligned_face import to_network
 from models.bundle import load_bundle
 from models.choices import Library, Precision
-from models.errors import HonestFaceError
 from models.face_restorer import FaceJob, FaceRestorer, Options
 from models.geometry import ALIGNED_SIZE, Pixels
 from models.openvino_generator import OpenVINOGenerator
 from models.picture import Picture
 from models.references import Reference
-from models.runtime import make_runtime, usable_cores
+from models.runtime import make_runtime, try_device, usable_cores
 from service.batcher import DeviceLost
 from service.settings import Settings
 
@@ -117,10 +116,7 @@ def load_engine(
     Raises:
         HonestFaceError: there is no such device, or the bundle is missing or damaged.
     """
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise HonestFaceError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    try_device(device)
     bundle = load_bundle(folder)
     manifest = bundle.manifest
     runtime = make_runtime(bundle.generator, precision, library, threads, device)

@@ -13,12 +13,13 @@ from PIL import Image
 from models.aligned_face import to_network, whole_picture
 from models.bundle import Bundle
 from models.choices import ColourFix
-from models.errors import HonestFaceError, PictureError
+from models.errors import PictureError
 from models.face_restorer import FaceJob, FaceRestorer, Options, Prepared
 from models.geometry import Pixels
 from models.honesty_report import honesty_report
 from models.picture import Picture
 from models.references import Reference
+from models.runtime import try_device
 from training.degradation import PRESETS, degrade
 from training.faces import Faces
 from training.images import to_picture
@@ -85,10 +86,7 @@ def make_ready(out: Path, device: str) -> None:
         HonestFaceError: there is no such device.
         OSError: the folder cannot be made.
     """
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise HonestFaceError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    try_device(device)
     out.mkdir(parents=True, exist_ok=True)
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from models.geometry import ALIGNED_SIZE
-from training.feature_distance import CONVOLUTIONS, POOLED, VGG16FeatureDistance
+from training.feature_distance import VGG16FeatureDistance
 from training.squares import Corner
 
 #: Pixels from one score to the next.
@@ -25,7 +25,7 @@ class FeatureDiscriminator(nn.Module):
         super().__init__()
         self.vgg16 = vgg16
         self.heads = nn.ModuleList(
-            _Head(CONVOLUTIONS[layer][1], 2 ** sum(pool <= layer for pool in POOLED), width) for layer in vgg16.layers
+            _Head(channels, stride, width) for channels, stride in map(vgg16.channels_and_stride, vgg16.layers)
         )
 
     def forward(self, pictures: Tensor, corner: Corner = (0, 0)) -> Tensor:

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from models.errors import WeightsError
 from models.foreign_weights import read_weights
+from models.vgg16 import vgg16_features
 
-#: torchvision's indices of VGG16's convolutions, channels in and out; a pooling stands before those in POOLED.
-CONVOLUTIONS = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}
-POOLED = (5, 10)
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 class VGG16FeatureDistance(nn.Module):
     """Sum over `layers` of the mean squared distance between channel-normalised VGG16 features; frozen.
+
+    Layers are convolutions by their number in `models.vgg16`, seen past their ReLU.
 
     Loads the Caffe-order weights (BGR, 0..255 less the mean) under torchvision's key names.
     """
@@ -28,32 +28,32 @@ class VGG16FeatureDistance(nn.Module):
         super().__init__()
         self.layers = tuple(layers)
         state = read_weights(weights)
-        self.convolutions = nn.ModuleDict()
-        for index, (channels_in, channels_out) in CONVOLUTIONS.items():
-            if index > max(self.layers):
-                break
-            convolution = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-            try:
-                convolution.load_state_dict({k: state[f"features.{index}.{k}"].float() for k in ("weight", "bias")})
-            except (KeyError, RuntimeError):
+        self.convolutions = vgg16_features(max(self.layers) + 1)
+        for name, value in self.convolutions.state_dict().items():
+            found = state.get(f"features.{name}")
+            if found is None or found.shape != value.shape:
                 raise WeightsError(
-                    f"{weights} is not a VGG16 feature file: features.{index} is missing or of another shape"
-                ) from None
-            self.convolutions[str(index)] = convolution
+                    f"{weights} is not a VGG16 feature file: features.{name} is missing or of another shape"
+                )
+            value.copy_(found)
         self.register_buffer("mean", torch.tensor(CAFFE_MEAN_BGR).view(1, 3, 1, 1))
         self.mean: Tensor
         self.requires_grad_(False)
+
+    def channels_and_stride(self, layer: int) -> tuple[int, int]:
+        """How many channels a layer's activations have, and how many pixels lie between two of them."""
+        before = list(self.convolutions)[:layer]
+        channels = int(self.convolutions[layer].get_parameter("weight").shape[0])
+        return channels, 2 ** sum(isinstance(part, nn.MaxPool2d) for part in before)
 
     def activations(self, images: Tensor) -> list[Tensor]:
         """Of RGB images `[B, 3, H, W]` in [-1, 1], one tensor a layer, as they leave it: 0 or more, some hundreds at
         edges."""
         h = (images.flip(1) + 1) * 127.5 - self.mean
         found = []
-        for name, convolution in self.convolutions.items():
-            if int(name) in POOLED:
-                h = F.max_pool2d(h, 2)
-            h = F.relu(convolution(h))
-            if int(name) in self.layers:
+        for index, layer in enumerate(self.convolutions):
+            h = layer(h)
+            if index - 1 in self.layers:
                 found.append(h)
         return found
 

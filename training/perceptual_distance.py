@@ -19,7 +19,7 @@ LPIPS_NETS: dict[str, BackboneName] = {"lpips-alex": "alex", "lpips-vgg": "vgg",
 class PerceptualConfig(BaseModel):
     """`backbone` is VGG16 in Caffe's order for "vgg16-features", torchvision's state dict for LPIPS and DISTS.
 
-    `layers` are those of "vgg16-features", in torchvision's numbering up to 14. `weights` are LPIPS's linear ones or
+    `layers` are those of "vgg16-features", in torchvision's numbering. `weights` are LPIPS's linear ones or
     DISTS's alpha and beta, by default out of the installed wheel. `edges` adds the distance of the edges (Eq. 9).
     """
 

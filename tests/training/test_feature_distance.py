@@ -58,8 +58,8 @@ def test_files_that_hold_no_vgg16(vgg16_file: Path, tmp_path: Path) -> None:
     torch.save([torch.zeros(3)], tmp_path / "list.pt")
     messages = {
         "nowhere.pt": "no such file",
-        "half.pt": "not a VGG16 feature file: features.0 is missing",
-        "shape.pt": "not a VGG16 feature file: features.0 is missing or of another shape",
+        "half.pt": "not a VGG16 feature file: features.0.bias is missing",
+        "shape.pt": "not a VGG16 feature file: features.0.weight is missing or of another shape",
         "text.pt": "cannot be read",
         "object.pt": "holds no weights",
         "list.pt": "holds no weights",
