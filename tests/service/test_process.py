@@ -23,6 +23,7 @@ import sys
 from service.server import exit_soon, run
 from service.settings import Settings
 from tests.service.running import Steerable, toy_engine
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
 {preparation}
 code = run(Settings(port={port}, drain_s={drain_s}, death_grace_s=1), make)
 exit_soon(code)

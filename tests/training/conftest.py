@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
+from models.vgg16 import vgg16_features
 from tests.toy_faces import TEMPLATE, photo
-from training.feature_distance import CONVOLUTIONS
 
 #: Identity, split and skin of every drawn person; each has two pictures, the second a little darker.
 PEOPLE = {
@@ -47,11 +47,11 @@ def vgg16_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of VGG16's first four convolutions, in a file as the published ones are."""
     generator = torch.Generator().manual_seed(0)
     state = {}
-    for number, (inputs, outputs) in CONVOLUTIONS.items():
-        if number <= 7:
-            weight = torch.randn(outputs, inputs, 3, 3, generator=generator) / (3 * inputs**0.5)
-            state[f"features.{number}.weight"] = weight.half()
-            state[f"features.{number}.bias"] = torch.zeros(outputs).half()
+    for name, value in vgg16_features(7).state_dict().items():
+        values = torch.zeros_like(value)
+        if name.endswith(".weight"):
+            values = torch.randn(value.shape, generator=generator) / (3 * value.shape[1] ** 0.5)
+        state[f"features.{name}"] = values.half()
     path = tmp_path_factory.mktemp("vgg16") / "vgg16.pt"
     torch.save(state, path)
     return path

@@ -25,6 +25,7 @@ from tests.models.small_onnx import save_arcface, save_scrfd
 from tests.small_generator import KL, SMALL_SD21
 from training.components import save_components
 from training.pack import pack
+from training.perceptual_distance import PerceptualConfig
 from training.restoration_data import RestorationDataset, held_out_samples
 from training.run import load_config, run
 from training.stage import Batch
@@ -134,8 +135,9 @@ def test_from_the_base_model_to_references(face_folder: Path, face_tools: Path, 
 
 def test_of_onnx_files_the_detector_will_do_and_the_identity_network_will_not(face_tools: Path, tmp_path: Path) -> None:
     tools = shutil.copytree(face_tools, tmp_path / "tools")
+    distance = PerceptualConfig(kind="mse")
     config = honestface.HonestFaceStageConfig(
-        data=tmp_path, run=tmp_path, baseline=tmp_path, face_tools=tools, steps=1, batch=1
+        data=tmp_path, run=tmp_path, baseline=tmp_path, face_tools=tools, perceptual=distance, steps=1, batch=1
     )
     import_scrfd(save_scrfd(tmp_path / "det.onnx"), tools)
     with pytest.raises(WeightsError, match="train the stage that makes it first"):  # the baseline: the tools were taken
