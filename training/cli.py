@@ -222,7 +222,7 @@ def pack(
     ] = None,
     metrics: Annotated[
         list[Path] | None,
-        typer.Option(help="JSON of `honestface evaluate`, for the manifest; several with several --metrics."),
+        typer.Option(help="JSON of `honestface evaluate`, for the manifest; once for each degradation."),
     ] = None,
     face_tools: Annotated[
         Path | None, typer.Option(help="Bundle whose face tools to take instead of those of the runs.")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.errors import WeightsError
+from models.errors import HonestFaceError, WeightsError
 from models.foreign_weights import read_weights
 from models.vgg16 import vgg16_features
 
@@ -17,9 +17,11 @@ CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 class VGG16FeatureDistance(nn.Module):
     """Sum over `layers` of the mean squared distance between channel-normalised VGG16 features; frozen.
 
-    Layers are convolutions by their number in `models.vgg16`, seen past their ReLU.
+    Layers are convolutions by their number in `models.vgg16`, seen past their ReLU. Loads the Caffe-order weights (BGR,
+    0..255 less the mean) under torchvision's key names.
 
-    Loads the Caffe-order weights (BGR, 0..255 less the mean) under torchvision's key names.
+    Raises:
+        HonestFaceError: a layer is no convolution, or the file is missing or holds no such weights.
     """
 
     name = "VGG16 features"
@@ -29,6 +31,9 @@ class VGG16FeatureDistance(nn.Module):
         self.layers = tuple(layers)
         state = read_weights(weights)
         self.convolutions = vgg16_features(max(self.layers) + 1)
+        for layer in self.layers:
+            if not (0 <= layer < len(self.convolutions) and isinstance(self.convolutions[layer], nn.Conv2d)):
+                raise HonestFaceError(f"layer {layer} of VGG16 is no convolution")
         for name, value in self.convolutions.state_dict().items():
             found = state.get(f"features.{name}")
             if found is None or found.shape != value.shape:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from training.dists import DISTS
@@ -27,7 +27,7 @@ class PerceptualConfig(BaseModel):
 
     kind: Literal["vgg16-features", "lpips-alex", "lpips-vgg", "lpips-squeeze", "dists", "mse"]
     backbone: Path | None = None
-    layers: tuple[int, ...] = (2, 7)
+    layers: tuple[int, ...] = Field((2, 7), min_length=1)
     weights: Path | None = None
     edges: bool = False
 

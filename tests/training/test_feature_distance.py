@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.errors import WeightsError
+from models.errors import HonestFaceError, WeightsError
 from training.feature_distance import VGG16FeatureDistance
 
 
@@ -69,3 +69,9 @@ def test_files_that_hold_no_vgg16(vgg16_file: Path, tmp_path: Path) -> None:
             VGG16FeatureDistance(tmp_path / name)
     with pytest.raises(WeightsError, match="not a VGG16 feature file"):
         VGG16FeatureDistance(vgg16_file, layers=(14,))  # a file that ends before that layer
+
+
+@pytest.mark.parametrize("layer", [3, 4, 31, -1])
+def test_layers_that_are_no_convolutions(vgg16_file: Path, layer: int) -> None:
+    with pytest.raises(HonestFaceError, match=rf"layer {layer} of VGG16 is no convolution"):
+        VGG16FeatureDistance(vgg16_file, layers=(2, layer))
