@@ -167,3 +167,8 @@ def test_a_stage_is_built_and_trained(settings: Path) -> None:
     run("toy", settings, ["steps=3"])
     assert (settings.parent / "run" / "toy.safetensors").exists()
     assert run_module.STAGES["toy"]
+
+
+def test_where_no_face_is_seen_whole_mfa_may_be_due_at_any_step() -> None:
+    settings = load_config(CONFIGS / "honestface.yaml", HonestFaceStageConfig, ["mfa_every=9", "identity_weight=0"])
+    assert isinstance(settings, HonestFaceStageConfig) and settings.mfa_every == 9

@@ -68,7 +68,7 @@ class HonestFaceStageConfig(RestorationConfig):
 
     @model_validator(mode="after")
     def _mfa_is_never_due_on_a_whole_face(self) -> Self:
-        if self.mfa_weight and self.mfa_every % self.face_every:
+        if self.mfa_weight and self.identity_weight and self.mfa_every % self.face_every:
             raise ValueError(f"mfa_every is {self.mfa_every}, must be a multiple of face_every ({self.face_every})")
         return self
 
