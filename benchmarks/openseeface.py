@@ -6,14 +6,15 @@ further right than the cell the point lies.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.errors import WeightsError
 from models.geometry import Matrix, Pixels, invert_affine, transform_points, warp
-from training.onnx_session import open_onnx
 
 Box = tuple[float, float, float, float]
 Values = NDArray[np.float32]
@@ -38,7 +39,7 @@ class OpenSeeFace:
     """Finds its points in FFHQ-512-aligned faces."""
 
     def __init__(self, path: Path) -> None:
-        self.session = open_onnx(path)
+        self.session = _session(path)
 
     def points(self, face: Pixels, box: Box | None = None) -> Tensor:
         """`[66, 2]` in the face's pixels. Pictures to compare are looked at in one `box`: another crop moves points."""
@@ -82,3 +83,15 @@ def decode(output: Values) -> Matrix:
 def _logit(share: Matrix) -> Matrix:
     inside = np.clip(share, 1e-7, 1 - 1e-7)
     return np.log(inside / (1 - inside))
+
+
+def _session(path: Path) -> Any:
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    try:
+        return InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has an exception class for each status, without a common base
+        raise WeightsError(f"{path} is no ONNX network: {str(error).splitlines()[0]}") from error

@@ -19,28 +19,12 @@ from training.face_views import mirror_landmarks, relight
 from training.faces import load_faces
 from training.labelled_pictures import described_pictures, labelled_pictures
 from training.labels import refuse_labels, write_labels
-from training.onnx_session import open_onnx
+from training.onnx_recogniser import OnnxRecogniser
 
 _SEED = 0
 #: Pixels around the ArcFace-112 frame on each side: room for the jitter of the stage that learns from the blends.
 MARGIN = 16
 SIDE = ARCFACE_SIZE + 2 * MARGIN
-
-
-class Teacher:
-    """A recogniser in ONNX that takes ArcFace-112 crops `[B, 3, 112, 112]`, RGB in 0..255 (SFace)."""
-
-    def __init__(self, path: Path) -> None:
-        self.session = open_onnx(path)
-
-    def describe(self, crops: list[Pixels]) -> NDArray[np.float32]:
-        """Embeddings `[B, d]`, unit length."""
-        batch = np.stack(crops).transpose(0, 3, 1, 2).astype(np.float32)
-        name = self.session.get_inputs()[0].name
-        rows = [self.session.run(None, {name: crop[None]})[0][0] for crop in batch]  # its batch size may be fixed to 1
-        found = np.stack(rows)
-        unit: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
-        return unit
 
 
 def pictures_to_blend(
@@ -61,7 +45,9 @@ def pictures_to_blend(
     return pictures
 
 
-def blend_faces(pictures: list[tuple[Path, NDArray[np.float32]]], teacher: Teacher, out: Path, count: int) -> None:
+def blend_faces(
+    pictures: list[tuple[Path, NDArray[np.float32]]], teacher: OnnxRecogniser, out: Path, count: int
+) -> None:
     """Writes `count` blends of `pictures` (path, landmarks `[68, 2]`) to `out`, with a `labels.npz`.
 
     Raises:
@@ -78,7 +64,7 @@ def blend_faces(pictures: list[tuple[Path, NDArray[np.float32]]], teacher: Teach
         crop = face[MARGIN:-MARGIN, MARGIN:-MARGIN]
         files.append(f"{number:06d}.jpg")
         marks.append(share * first[1] + (1 - share) * second[1])
-        descriptors.append(teacher.describe([crop])[0])
+        descriptors.append(teacher.describe(crop))
         Image.fromarray(face).save(out / files[-1], quality=95)
     write_labels(out, files, marks, descriptors)
 

@@ -53,10 +53,12 @@ def blend_faces(
     held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
 ) -> None:
     """Blend faces of different people and let the teacher describe them, for the identity stage."""
-    from training.blended_faces import Teacher, pictures_to_blend
     from training.blended_faces import blend_faces as write
+    from training.blended_faces import pictures_to_blend
+    from training.onnx_recogniser import OnnxRecogniser, RecogniserConfig
 
-    write(pictures_to_blend(data, held_out_people), Teacher(teacher), out, count)
+    recogniser = OnnxRecogniser(RecogniserConfig(path=teacher, mean=0, std=1))
+    write(pictures_to_blend(data, held_out_people), recogniser, out, count)
 
 
 @app.command()
@@ -65,7 +67,7 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="Folder of aligned faces: with index.csv, or a folder per person.")],
     out: Annotated[Path, typer.Option(help="Folder for the table (Markdown, CSV, JSON) and the picture sheet.")],
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure; the embedded one by default.")] = None,
-    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2, wide or small.")] = "vqfr-v2",
+    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2, wide, small or mild.")] = "vqfr-v2",
     split: Annotated[str, typer.Option(help="Part of the data.")] = "val",
     held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
     count: Annotated[int, typer.Option(min=1, help="At most this many faces.")] = 1000,
@@ -126,10 +128,10 @@ def label_faces(
     """Find the 68 landmarks of every face of a folder, for the landmarks stage and blend-faces; with a teacher, its
     descriptors too, for the identity stage."""
     from models.bundle import load_bundle
-    from training.blended_faces import Teacher
     from training.label_faces import label_faces as label
+    from training.onnx_recogniser import OnnxRecogniser, RecogniserConfig
 
-    known = Teacher(teacher) if teacher else None
+    known = OnnxRecogniser(RecogniserConfig(path=teacher, mean=0, std=1)) if teacher else None
     typer.echo(f"{data / 'labels.npz'}: {label(data, load_bundle(bundle).analyzer, known)} faces")
 
 
@@ -137,7 +139,7 @@ def label_faces(
 def degrade_sheet(
     data: Annotated[Path, typer.Option(help="Folder of aligned faces: with index.csv, or a folder per person.")],
     out: Annotated[Path, typer.Option(help="The picture to write.")],
-    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2, wide or small.")] = "vqfr-v2",
+    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2, wide, small or mild.")] = "vqfr-v2",
     split: Annotated[str, typer.Option(help="Part of the data.")] = "train",
     held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
     count: Annotated[int, typer.Option(min=1, help="Faces, one a row.")] = 6,

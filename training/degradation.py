@@ -63,6 +63,19 @@ PRESETS = {
         sharpen=0.2,
         resampling="bicubic",
     ),
+    # photographs with little wrong: grain, soft focus, a compressed copy, or nothing (docs/adr/023)
+    "mild": Degradation(
+        blur=(0.1, 2.5),
+        down=(1, 2.5),
+        noise=(0, 25),
+        jpeg=(40, 100),
+        clean=0.1,
+        grey=0.05,
+        second_jpeg=0.2,
+        sharpen=0.1,
+        scan_texture=0.05,
+        resampling="bicubic",
+    ),
 }
 
 

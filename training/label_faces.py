@@ -16,14 +16,14 @@ from models.geometry import (
     transform_points,
     warp,
 )
-from training.blended_faces import Teacher
 from training.decoded_pictures import enlarge, read_pixels
 from training.faces import Faces, all_files
 from training.labels import refuse_labels, write_labels
+from training.onnx_recogniser import OnnxRecogniser
 
 
 @torch.inference_mode()
-def label_faces(root: Path, analyzer: FaceAnalyzer, teacher: Teacher | None = None) -> int:
+def label_faces(root: Path, analyzer: FaceAnalyzer, teacher: OnnxRecogniser | None = None) -> int:
     """Writes `root/labels.npz` with landmarks in each file's own pixels, and tells of how many files.
 
     With a teacher its descriptors (`sface`) stand there too: the identity stage learns from them.
@@ -40,6 +40,6 @@ def label_faces(root: Path, analyzer: FaceAnalyzer, teacher: Teacher | None = No
         marks.append(transform_points(enlargement(picture.shape[0] / ALIGNED_SIZE), points))
         if teacher:
             crop = warp(picture, fit_similarity(five_points(marks[-1]), ARCFACE_112), (ARCFACE_SIZE, ARCFACE_SIZE))
-            descriptors.append(teacher.describe([crop])[0])
+            descriptors.append(teacher.describe(crop))
     write_labels(root, names, marks, descriptors)
     return len(names)

@@ -1,4 +1,4 @@
-"""A face recogniser from an ONNX file as a differentiable network: a teacher f_i of the identity loss (Eq. 8)."""
+"""A face recogniser from an ONNX file as a differentiable network: a teacher, or f_i of the identity loss (Eq. 8)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from models.errors import WeightsError
-from models.geometry import arcface_crop
+from models.geometry import Pixels, arcface_crop
 
 Attributes = dict[str, Any]
 
@@ -76,7 +77,16 @@ class OnnxRecogniser(nn.Module):
 
     def embed(self, faces: Tensor) -> Tensor:
         """Unit embeddings `[B, d]` of faces `[B, 3, 512, 512]` in [-1, 1]."""
-        pixels = ((arcface_crop(faces).float() + 1) * 127.5 - self.config.mean) / self.config.std
+        return self._embed((arcface_crop(faces).float() + 1) * 127.5)
+
+    @torch.inference_mode()
+    def describe(self, crop: Pixels) -> NDArray[np.float32]:
+        """The unit embedding `[d]` of an ArcFace-112 crop `[112, 112, 3]`."""
+        described: NDArray[np.float32] = self._embed(torch.tensor(crop).permute(2, 0, 1)[None].float())[0].numpy()
+        return described
+
+    def _embed(self, crops: Tensor) -> Tensor:
+        pixels = (crops - self.config.mean) / self.config.std
         return F.normalize(self(pixels.flip(1) if self.config.bgr else pixels).float(), dim=1)
 
 

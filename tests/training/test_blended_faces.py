@@ -6,15 +6,15 @@ import pytest
 from PIL import Image
 
 from models.errors import PictureError, WeightsError
-from tests.training.test_onnx_recogniser import recogniser_file
-from training.blended_faces import MARGIN, SIDE, Teacher, blend_faces, pictures_to_blend
+from tests.training.test_onnx_recogniser import recogniser_file, sface_like
+from training.blended_faces import MARGIN, SIDE, blend_faces, pictures_to_blend
 from training.faces import load_faces
 from training.labelled_pictures import described_pictures, labelled_pictures
 from training.labels import write_labels
 
 
 def test_blends_are_a_folder_for_the_identity_stage(face_folder: Path, tmp_path: Path) -> None:
-    teacher = Teacher(recogniser_file(tmp_path / "teacher.onnx"))
+    teacher = sface_like(recogniser_file(tmp_path / "teacher.onnx"))
     out = tmp_path / "blends"
     blend_faces(labelled_pictures(face_folder), teacher, out, count=3)
     found = described_pictures(out)
@@ -29,12 +29,12 @@ def test_blends_are_a_folder_for_the_identity_stage(face_folder: Path, tmp_path:
 
 
 def test_a_blend_is_described_as_it_is(face_folder: Path, tmp_path: Path) -> None:
-    teacher = Teacher(recogniser_file(tmp_path / "teacher.onnx"))
+    teacher = sface_like(recogniser_file(tmp_path / "teacher.onnx"))
     blend_faces(labelled_pictures(face_folder), teacher, tmp_path, count=1)
     path, _, descriptor = described_pictures(tmp_path)[0]
     with Image.open(path) as picture:
         crop = np.asarray(picture)[MARGIN:-MARGIN, MARGIN:-MARGIN]
-    assert float(teacher.describe([crop])[0] @ descriptor) > 0.99  # JPEG's loss aside
+    assert float(teacher.describe(crop) @ descriptor) > 0.99  # JPEG's loss aside
 
 
 @pytest.mark.parametrize("name", ["labels.npz", "landmarks.npz"])
@@ -58,7 +58,7 @@ def test_labels_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
 def test_no_recogniser(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="is no ONNX network"):
-        Teacher(tmp_path / "nowhere.onnx")
+        sface_like(tmp_path / "nowhere.onnx")
 
 
 def test_people_whom_the_first_folder_holds_out_are_not_blended(face_folder: Path, tmp_path: Path) -> None:

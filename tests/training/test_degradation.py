@@ -83,6 +83,16 @@ def test_milder_presets_keep_more() -> None:
         assert kept(NOTHING) > kept(replace(NOTHING, **stronger)) + 3
 
 
+def test_a_mild_preset_damages_less_and_sometimes_nothing() -> None:
+    def errors(preset: str) -> list[float]:
+        draws = (degrade(face(), PRESETS[preset], np.random.default_rng(n)) for n in range(40))
+        return sorted(float(np.abs(draw.astype(float) - face()).mean()) for draw in draws)
+
+    mild, stronger = errors("mild"), errors("vqfr-v1")
+    assert 0 < mild.count(0.0) < 15
+    assert mild[20] < 0.8 * stronger[20]
+
+
 def test_scale_makes_blur_and_shrinking_milder_on_a_small_picture() -> None:
     preset = replace(NOTHING, blur=(4, 4), down=(8, 8))
     assert psnr(degrade(face(), preset, rng(), 0.25), face()) > psnr(degrade(face(), preset, rng()), face()) + 3

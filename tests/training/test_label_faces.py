@@ -8,8 +8,7 @@ from PIL import Image
 from models.errors import PictureError
 from models.geometry import arcface_crop
 from tests.toy_faces import TEMPLATE, analyzer
-from tests.training.test_onnx_recogniser import recogniser_file
-from training.blended_faces import Teacher
+from tests.training.test_onnx_recogniser import recogniser_file, sface_like
 from training.decoded_pictures import read_pixels
 from training.faces import load_faces
 from training.images import to_image, to_picture
@@ -34,7 +33,7 @@ def test_landmarks_are_found_and_loaded(face_folder: Path, tmp_path: Path) -> No
 
 
 def test_a_teacher_makes_a_folder_per_person_fit_for_the_identity_stage(face_folder: Path, tmp_path: Path) -> None:
-    teacher = Teacher(recogniser_file(tmp_path / "teacher.onnx"))
+    teacher = sface_like(recogniser_file(tmp_path / "teacher.onnx"))
     data = tmp_path / "faces"
     for person, side in (("anna", 256), ("carl", 512)):
         (data / person).mkdir(parents=True)
@@ -45,7 +44,7 @@ def test_a_teacher_makes_a_folder_per_person_fit_for_the_identity_stage(face_fol
     ((path, marks, descriptor),) = stage.dataset.pictures
     assert path.parent.name == "carl" and np.abs(marks - TEMPLATE).mean() < 3
     (crop,) = arcface_crop(to_image(read_pixels(path))[None])
-    assert float(teacher.describe([to_picture(crop)])[0] @ descriptor) > 0.98
+    assert float(teacher.describe(to_picture(crop)) @ descriptor) > 0.98
     held_out = load_faces(data, "val").descriptors()
     assert held_out is not None and np.linalg.norm(held_out) == pytest.approx(1)
 

@@ -48,6 +48,10 @@ def recogniser_file(path: Path, last: str = "Gemm") -> Path:
     return path
 
 
+def sface_like(path: Path) -> OnnxRecogniser:
+    return OnnxRecogniser(RecogniserConfig(path=path, mean=0, std=1))
+
+
 def test_it_computes_what_onnxruntime_does(tmp_path: Path) -> None:
     path = recogniser_file(tmp_path / "r.onnx")
     images = torch.rand(2, 3, 112, 112) * 255
