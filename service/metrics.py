@@ -1,7 +1,5 @@
 """What the service counts, for Prometheus: base units, one prefix, labels from small closed sets (docs/service.md)."""
 
-from collections.abc import Callable
-
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -75,10 +73,6 @@ class Metrics:
             self.cancellations.labels(reason)
         for result in ("hit", "miss"):
             self.cache_lookups.labels(result)
-
-    def follow(self, gauge: Gauge, value: Callable[[], float]) -> None:
-        """Reads a gauge's value when it is scraped."""
-        gauge.set_function(value)
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus' text format."""

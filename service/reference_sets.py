@@ -58,9 +58,9 @@ class ReferenceStore:
             clock,
             owner_of,
         )
-        metrics.follow(metrics.cache_bytes, lambda: self._cache.bytes)
-        metrics.follow(metrics.reference_sets, lambda: len(self._sets))
-        metrics.follow(metrics.reference_sets_bytes, lambda: self._sets.bytes)
+        metrics.cache_bytes.set_function(lambda: self._cache.bytes)
+        metrics.reference_sets.set_function(lambda: len(self._sets))
+        metrics.reference_sets_bytes.set_function(lambda: self._sets.bytes)
 
     async def analysed(
         self, data: bytes, analyse: Callable[[bytes], Awaitable[Reference]], owner: str = ""

@@ -97,7 +97,7 @@ class Service:
         engine = make_engine()
         model = engine.model
         self.metrics.model.labels(model.bundle, model.version, model.profile, model.device, model.precision).set(1)
-        self.metrics.follow(self.metrics.device_memory_bytes, engine.device_memory)
+        self.metrics.device_memory_bytes.set_function(engine.device_memory)
         self.metrics.device_memory_total_bytes.set(engine.device_memory_total)
         event(
             "loaded",
@@ -116,10 +116,10 @@ class Service:
 
     def _follow(self) -> None:
         metrics, admission = self.metrics, self.admission
-        metrics.follow(metrics.in_progress, lambda: admission.requests)
-        metrics.follow(metrics.queue_faces, lambda: self.pipeline.batcher.waiting)
-        metrics.follow(metrics.estimated_wait_seconds, lambda: admission.estimated_wait)
-        metrics.follow(metrics.ready, lambda: self.ready)
+        metrics.in_progress.set_function(lambda: admission.requests)
+        metrics.queue_faces.set_function(lambda: self.pipeline.batcher.waiting)
+        metrics.estimated_wait_seconds.set_function(lambda: admission.estimated_wait)
+        metrics.ready.set_function(lambda: self.ready)
 
 
 def service_of(request: Request) -> Service:
