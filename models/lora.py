@@ -16,6 +16,8 @@ OSEDIFF_TARGETS = (
     "to_k", "to_q", "to_v", "to_out.0", "conv", "conv1", "conv2", "conv_in", "conv_shortcut", "conv_out",
     "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2",
 )  # fmt: skip
+#: And what only the tiny profile's UNet has.
+_TARGETS = (*OSEDIFF_TARGETS, "damping")
 
 #: What files put before the UNet's own names.
 _PREFIX = "unet."
@@ -36,7 +38,7 @@ class _Side:
 
 def target_layers(module: nn.Module) -> list[str]:
     """Names of the linear and convolution layers to adapt: equal to a target, or ending in a dot and one."""
-    ends = tuple(f".{target}" for target in OSEDIFF_TARGETS)
+    ends = tuple(f".{target}" for target in _TARGETS)
     return [
         name
         for name, layer in module.named_modules()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry import ALIGNED_SIZE, Matrix, Pixels, bands, invert_affine, transform_points, warp
+from models.geometry import ALIGNED_SIZE, Matrix, Pixels, bands, invert_affine, scale_of, transform_points, warp
+from models.kept_detail import kept_detail
 
 Weights = NDArray[np.float32]
 
@@ -20,7 +21,8 @@ _FACE_CENTRE = (256.0, 290.0)
 class PastedFace:
     """A restored crop `[512, 512, 3]` and the matrix `[2, 3]` that maps the picture's pixels into it.
 
-    Below a `strength` of 1 the picture keeps in proportion what it has and the crop `before` could not hold.
+    Below a `strength` of 1 the picture keeps in proportion what it has and the crop `before` could not hold; of a face
+    larger than its crop at least as much as restoring kept of the crop's own finest detail (docs/adr/024).
     """
 
     crop: Pixels
@@ -60,11 +62,16 @@ def back_to_size(face: PastedFace, part: Pixels, corner: tuple[int, int] = (0, 0
     to_part = invert_affine(face.matrix)
     to_part[:, 2] -= corner
     restored = warp(face.crop, to_part, (width, height))
-    if face.strength < 1:
-        before = warp(face.before, to_part, (width, height))
+    kept = np.full(face.crop.shape[:2], 1 - face.strength, np.float32)
+    if scale_of(face.matrix) < 1:
+        kept = np.maximum(kept, kept_detail(face.before, face.crop))
+    if kept.any():
+        shares = np.rint(255 * kept).astype(np.uint8)
+        given = warp(np.dstack([face.before, shares]), to_part, (width, height))
         for first, last in bands(0, height):
-            finer = part[first:last].astype(np.float32) - before[first:last]
-            restored[first:last] = np.rint(np.clip(restored[first:last] + (1 - face.strength) * finer, 0, 255))
+            finer = part[first:last].astype(np.float32) - given[first:last, :, :3]
+            share = given[first:last, :, 3:] / np.float32(255)
+            restored[first:last] = np.rint(np.clip(restored[first:last] + share * finer, 0, 255))
     return restored
 
 

@@ -113,6 +113,10 @@ class TinyUNet(nn.Module):
         self.up = nn.ModuleList(Double(b, a) for a, b in pairwise(widths))
         self.levels = nn.ModuleList(_blocks(w, count) for w, count in zip(widths[:-1], config.blocks[:-1], strict=True))
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
+        self.damping = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
+        nn.init.zeros_(self.damping.weight)
+        assert self.damping.bias is not None
+        nn.init.zeros_(self.damping.bias)
         self._keep_less = False
 
     def enable_gradient_checkpointing(self) -> None:
@@ -136,7 +140,8 @@ class TinyUNet(nn.Module):
         """The prediction `[B, out_channels, h, w]` for a sample `[B, in_channels, h, w]` under a prompt `[B, n, k]`.
 
         It knows one step alone: the `timestep` says nothing to it. The residuals join the skips of the levels above
-        the middle, finest first, and the middle.
+        the middle, finest first, and the middle. Part of the prediction is the sample itself, by as much as `damping`
+        says of each place and channel: grain is taken away by a factor instead of being drawn again (docs/adr/023).
         """
         x, skips = self._run(self.encoder, sample, encoder_hidden_states)
         if mid_block_additional_residual is not None:
@@ -145,7 +150,7 @@ class TinyUNet(nn.Module):
             skips = [skip + more for skip, more in zip(skips, down_block_additional_residuals, strict=True)]
         for level in reversed(range(len(skips))):
             x = self._run(self.levels[level], self.up[level](x) + skips[level])
-        return (self.conv_out(x),)
+        return (self.conv_out(x) + self.damping(x) * sample[:, : self.config.out_channels],)
 
     def _run(self, part: nn.Module, *inputs: Tensor) -> Any:
         return checkpoint(part, *inputs, use_reentrant=False) if self._keep_less and self.training else part(*inputs)

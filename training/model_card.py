@@ -22,7 +22,8 @@ CARD = ModelCard(
     "who may use these pictures; and as the light end of the `sd21` profile in tests and development.",
     unintended_use="identifying people, for evidence, or for surveillance: a restored face is an estimate. Where the "
     "input says nothing and no reference is given, what appears is an average.",
-    degradation="VQFR's two presets, a wider one and small JPEGs, drawn anew each time (training/degradation.py).",
+    degradation="VQFR's two presets, a wider one, small JPEGs and photographs with little wrong, drawn anew each time "
+    "(training/degradation.py).",
     recipe="docs/training.md; settings in training/configs.",
     limits=(
         "Mostly frontal, smiling adults; few glasses, beards and children; little variety of light. Expect worse "
@@ -32,6 +33,6 @@ CARD = ModelCard(
         "is.",
         "The detector was trained on portraits put together into scenes and takes some objects for faces.",
         "Faces that lie on their side or stand on their head are found less often.",
-        "A face larger than 512 px of aligned crop comes back with the detail of 512 px.",
+        "A face larger than 512 px of aligned crop is restored at 512 px; finer detail is kept where the crop's was.",
     ),
 )

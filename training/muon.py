@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.precision import cpu_multiplies_bfloat16
 
 #: The layers that meet the picture and the answer: their rows and columns are colours, not features to be mixed.
-_OUTER = ("conv_in", "conv_out")
+_OUTER = ("conv_in", "conv_out", "damping")
 #: Share of the mean gradient that a step keeps.
 _MOMENTUM = 0.95
 #: The quintic iteration of Newton and Schulz in Jordan's tuning.

@@ -121,8 +121,9 @@ def test_strength_moves_from_the_input_to_the_restored_latent(network: HonestFac
 
 def test_a_network_that_answers_zero_restores_nothing_in_residual_mode(tiny: HonestFace) -> None:
     silent = copy.deepcopy(tiny)
-    silent.unet.conv_out.weight.zero_()
-    silent.unet.conv_out.bias.zero_()
+    for last in (silent.unet.conv_out, silent.unet.damping):
+        last.weight.zero_()
+        last.bias.zero_()
     with torch.inference_mode():
         found = silent(faces(1))
     assert torch.equal(found.restored_latent, found.latent)

@@ -95,3 +95,14 @@ def test_a_written_shape_is_read_as_the_same_kind_of_unet(config: HonestFaceConf
     assert type(again.unet) is type(config.unet)
     if isinstance(config.unet, TinyUNetConfig):
         assert again == config
+
+
+def test_damping_takes_a_share_of_the_latent_away(unet: TinyUNet) -> None:
+    """Of channel 1 a quarter and of channel 2 all of it, wherever they are, on top of what is predicted anew."""
+    latent = noise(2, 6, 16, 16)
+    for parameter in (unet.damping.weight, unet.damping.bias):
+        torch.nn.init.zeros_(parameter)  # type: ignore[arg-type]
+    plain = predict(unet, latent)
+    unet.damping.bias.data[1:3] = torch.tensor([0.25, 1.0])
+    expected = plain + latent[:, :4] * torch.tensor([0, 0.25, 1, 0]).view(4, 1, 1)
+    assert torch.allclose(predict(unet, latent), expected, atol=1e-6)
