@@ -10,7 +10,7 @@ from models.geometry import Pixels
 
 #: Detail is compared in means over squares of so many pixels, and over so many squares each way around each.
 _SQUARE, _AROUND = 8, 2
-#: Of the variance of fine detail, in squared grey levels: where neither face has any, nothing was lost.
+#: Of the variance of fine detail, in squared grey levels: where there is no more, none was kept.
 _NOTHING = 0.05
 #: Shares that chance alone reaches.
 _CHANCE = 0.1
@@ -21,11 +21,11 @@ def kept_detail(before: Pixels, after: Pixels) -> NDArray[np.float32]:
 
     Let b and a be what of their brightness a blur of 3 x 3 pixels takes away. The share is E[a b] / max(E[a a], E[b b])
     around each pixel, less what chance alone reaches: 1 where the finest detail stays, 0 where it was removed, like
-    noise, and where it is new, as on a blurred face.
+    noise, where it is new, as on a blurred face, and where there is none.
     """
     b, a = _finest(before), _finest(after)
     together, one, other = _around(torch.stack([a * b, a * a, b * b]))
-    share = (together + _NOTHING) / (torch.maximum(one, other) + _NOTHING)
+    share = together / (torch.maximum(one, other) + _NOTHING)
     share = ((share - _CHANCE) / (1 - _CHANCE)).clamp(0, 1)
     smooth = F.interpolate(share[None, None], before.shape[:2], mode="bilinear", align_corners=False)
     kept: NDArray[np.float32] = smooth[0, 0].numpy()
