@@ -15,7 +15,7 @@ Weights = NDArray[np.float32]
 FEATHER = 72.0
 #: About where a face lies in the FFHQ-512 frame; between overlapping crops the one whose face is nearer wins.
 _FACE_CENTRE = (256.0, 290.0)
-#: Of finer detail that is to be kept, in the mean of a crop: less is not worth enlarging the crop once more.
+#: Of its detail that restoring kept, in the mean of a crop: for less the crop is not enlarged once more.
 _HARDLY = 0.05
 
 
@@ -65,9 +65,9 @@ def back_to_size(face: PastedFace, part: Pixels, corner: tuple[int, int] = (0, 0
     to_part[:, 2] -= corner
     restored = warp(face.crop, to_part, (width, height))
     kept = np.full(face.crop.shape[:2], 1 - face.strength, np.float32)
-    if scale_of(face.matrix) < 1:
-        kept = np.maximum(kept, kept_detail(face.before, face.crop))
-    if kept.mean() > _HARDLY:
+    if scale_of(face.matrix) < 1 and (detail := kept_detail(face.before, face.crop)).mean() > _HARDLY:
+        kept = np.maximum(kept, detail)
+    if kept.any():
         shares = np.rint(255 * kept).astype(np.uint8)
         given = warp(np.dstack([face.before, shares]), to_part, (width, height))
         for first, last in bands(0, height):
