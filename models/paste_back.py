@@ -16,7 +16,7 @@ FEATHER = 72.0
 #: About where a face lies in the FFHQ-512 frame; between overlapping crops the one whose face is nearer wins.
 _FACE_CENTRE = (256.0, 290.0)
 #: Of its detail that restoring kept, in the mean of a crop: for less the crop is not enlarged once more.
-_HARDLY = 0.05
+_HARDLY = 0.1
 
 
 @dataclass(frozen=True)
