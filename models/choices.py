@@ -8,5 +8,6 @@ Diagnostics = Literal["none", "summary", "full"]
 PictureFormat = Literal["png", "jpeg", "webp"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Library = Literal["auto", "torch", "openvino"]
+ProfileName = Literal["tiny", "sd21"]
 #: Upscale factors go from 1 to this.
 LARGEST_UPSCALE = 4

@@ -104,7 +104,7 @@ class CudaGenerator:
         most = self.buckets[-1]
         for start in range(0, len(crops), most):
             part = slice(start, start + most)
-            own = None if references is None else _rows(references, start, min(start + most, len(crops)))
+            own = None if references is None else references.part(start, min(start + most, len(crops)))  # on the CPU
             results += self._restore(crops[part], own, landmarks[part], strength[part], seeds[part])
         return results
 
@@ -234,15 +234,3 @@ class CudaGenerator:
 def _normalised(pixels: Tensor) -> Tensor:
     """RGB `[B, 3, S, S]` in [-1, 1] of bytes `[B, S, S, 3]`."""
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _rows(references: References, start: int, end: int) -> References | None:
-    """The references of the images from `start` to `end`; they are packed on the CPU, so nothing waits."""
-    chosen = (references.owner >= start) & (references.owner < end)
-    if not chosen.any():
-        return None
-    rows = chosen.nonzero()[:, 0]
-    owner = references.owner[rows] - start
-    return References(
-        references.images[rows], references.landmarks[rows], references.identity[rows], owner, end - start
-    )

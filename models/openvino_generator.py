@@ -92,7 +92,7 @@ class OpenVINOGenerator:
         faces = []
         for i in range(len(lq)):
             latent, visual = self._perceive(lq[i : i + 1])
-            own = None if references is None else references.of(i)
+            own = None if references is None else references.part(i, i + 1)
             if own is None or landmarks is None or identity is None:
                 face = self._restore(latent, visual, amounts[i : i + 1])
             else:

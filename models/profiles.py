@@ -1,6 +1,7 @@
 """The two profiles: one set of classes, two configurations."""
 
 from models.autoencoder import KLAutoencoderConfig
+from models.choices import ProfileName
 from models.face_identity_encoder import FaceIdentityEncoderConfig
 from models.facial_feature_extractor import FacialFeatureExtractorConfig
 from models.honestface import HonestFaceConfig
@@ -41,4 +42,4 @@ SD21 = HonestFaceConfig(
     identity_embedder=IdentityEmbedderConfig(),
 )
 
-PROFILES = {"tiny": TINY, "sd21": SD21}
+PROFILES: dict[ProfileName, HonestFaceConfig] = {"tiny": TINY, "sd21": SD21}

@@ -57,12 +57,14 @@ class References:
             batch=len(batch),
         )
 
-    def of(self, image: int) -> "References | None":
-        """The references of one image as a batch of one; None when it has none. Waits for the device."""
-        rows = (self.owner == image).nonzero()[:, 0]
+    def part(self, start: int, end: int) -> "References | None":
+        """The references of the images from `start` up to `end` as a batch of its own; None when they have none. Waits
+        for the device."""
+        rows = ((self.owner >= start) & (self.owner < end)).nonzero()[:, 0]
         if not len(rows):
             return None
-        return References(self.images[rows], self.landmarks[rows], self.identity[rows], torch.zeros_like(rows), batch=1)
+        owner = self.owner[rows] - start
+        return References(self.images[rows], self.landmarks[rows], self.identity[rows], owner, end - start)
 
     def to(self, device: torch.device | str) -> "References":
         """The same on another device."""

@@ -1,8 +1,10 @@
 """`honestface inspect`: what a profile's networks cost, and Table 3a of the paper beside ours."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from models.choices import ProfileName
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
 def inspect(
     profile: Annotated[
-        Literal["tiny", "sd21"], typer.Option(help="The networks to build: the paper's, or the small ones.")
+        ProfileName, typer.Option(help="The networks to build: the paper's, or the small ones.")
     ] = "sd21",
     references: Annotated[int, typer.Option(min=1, help="Number of reference photographs of the person.")] = 4,
 ) -> None:

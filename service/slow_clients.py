@@ -18,7 +18,7 @@ class ImpatientProtocol(StrictProtocol):
     an upload has to come is `service.connection`'s.)"""
 
     #: Of the answers of all connections that have yet to be taken; past it whoever has been at it longest is let go.
-    answer_bytes = 512_000_000
+    answer_bytes: int
 
     _patience: asyncio.TimerHandle | None = None
     _delivery: asyncio.TimerHandle | None = None

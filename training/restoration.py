@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from models.choices import ProfileName
 from models.geometry import ALIGNED_SIZE
 from models.honestface import HonestFace, HonestFaceConfig
 from models.lora import adapter_state, add_adapters, merge_lora
@@ -20,7 +21,7 @@ from training.perceptual_distance import PerceptualConfig
 from training.seam_loss import seam_loss
 from training.spectrum_loss import SMALLEST_SIDE, spectrum_loss
 from training.squares import DecodedSquare
-from training.stage import Presets, ProfileName, Weight
+from training.stage import Presets, Weight
 from training.texture_loss import WINDOW, texture_loss
 
 

@@ -17,9 +17,6 @@ Batch = dict[str, Tensor]
 #: What a loss counts.
 Weight = Annotated[float, Field(ge=0)]
 
-#: models.profiles.PROFILES
-ProfileName = Literal["tiny", "sd21"]
-
 
 def _known(preset: str) -> str:
     if preset not in PRESETS:

@@ -35,14 +35,14 @@ def test_no_reference_at_all_packs_to_none() -> None:
     assert References.pack([]) is None
 
 
-def test_of_gives_back_the_references_of_one_image() -> None:
+def test_a_part_has_the_references_of_some_images() -> None:
     packed = References.pack([[reference(1.0), reference(2.0)], [], [reference(3.0)]])
     assert packed is not None
-    first, none, last = packed.of(0), packed.of(1), packed.of(2)
+    first, none, last = packed.part(0, 1), packed.part(1, 2), packed.part(1, 3)
     assert none is None
     assert first is not None and last is not None
     assert first.identity[:, 0].tolist() == [1.0, 2.0]
-    assert (last.identity[:, 0].tolist(), last.owner.tolist(), last.batch) == ([3.0], [0], 1)
+    assert (last.identity[:, 0].tolist(), last.owner.tolist(), last.batch) == ([3.0], [1], 2)
 
 
 def test_all_parts_move_to_a_device() -> None:

@@ -38,6 +38,7 @@ async def slow_echo(scope: Any, receive: Any, send: Any) -> None:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[uvicorn.Server]:
     monkeypatch.setattr(slow_clients, "HEAD_S", PATIENCE)
     monkeypatch.setattr(slow_clients, "TAKE_S", TAKE_S)
+    monkeypatch.setattr(ImpatientProtocol, "answer_bytes", 10 * LARGE, raising=False)
     config = uvicorn.Config(slow_echo, port=0, http=ImpatientProtocol, loop="asyncio", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.choices import ProfileName
 from models.profiles import PROFILES
 from models.visual_representation_embedder import VisualRepresentationEmbedder, VREConfig
 from models.vqgan import Decoder
@@ -19,7 +20,7 @@ from training.images import psnr, sheet
 from training.patch_discriminator import PatchDiscriminator
 from training.perceptual_distance import PerceptualConfig, perceptual_distance
 from training.restoration_data import RestorationDataset, held_out_samples
-from training.stage import Batch, Presets, ProfileName, Stage, Weight, on_device
+from training.stage import Batch, Presets, Stage, Weight, on_device
 
 #: Share of its running mean that a code keeps at each step, and the use in embeddings a step below which it is moved.
 _DECAY, _RARE = 0.95, 0.02
