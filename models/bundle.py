@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -26,6 +26,10 @@ FORMAT = 1
 MANIFEST = "bundle.json"
 SUFFIXES = (".safetensors", ".onnx")
 TINY_BUNDLE = Path(__file__).parent / "bundles" / "tiny"
+
+
+#: A short name that can be told in a line, a metric or a picture's metadata.
+Label = Annotated[str, Field(pattern=r"^[ -~]{1,64}$")]
 
 
 class ComponentFile(BaseModel):
@@ -60,8 +64,8 @@ class Manifest(BaseModel):
 
     format: Literal[1]
     name: str
-    version: str
-    profile: str
+    version: Label
+    profile: Label
     generator: HonestFaceConfig
     face_tools: FaceToolsConfig
     matching_angle: float

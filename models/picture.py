@@ -117,6 +117,8 @@ _ORIENTATION = 0x0112
 _LONGEST_EXIF_TEXT = 2**20
 #: TIFF's tags.
 _BITS, _PHOTOMETRIC = 258, 262
+#: The keyword of XMP in a PNG's text.
+_PNG_XMP = "XML:com.adobe.xmp"
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
@@ -219,10 +221,13 @@ def _open(data: bytes, limits: PictureLimits) -> tuple[_Format, ImageFile.ImageF
     return kind, image
 
 
-def encode(pixels: Pixels, alpha: Pixels | None, format: PictureFormat, quality: int = 95) -> bytes:
+def encode(
+    pixels: Pixels, alpha: Pixels | None, format: PictureFormat, quality: int = 95, xmp: bytes | None = None
+) -> bytes:
     """Writes sRGB pixels `[H, W, 3]` with alpha `[H, W]`; JPEG has none, so there the picture is laid on white.
 
-    `quality` 1..100 is for jpeg and webp; png is lossless at compression level 1 (three times as fast as 6).
+    `quality` 1..100 is for jpeg and webp; png is lossless at compression level 1 (three times as fast as 6). `xmp` is
+    the file's metadata, a packet in UTF-8.
     """
     height, width = pixels.shape[:2]
     check_side(format, max(width, height))
@@ -235,11 +240,14 @@ def encode(pixels: Pixels, alpha: Pixels | None, format: PictureFormat, quality:
             image.putalpha(mask)
     out = io.BytesIO()
     if format == "png":
-        image.save(out, "PNG", compress_level=1)
+        described = PngImagePlugin.PngInfo()
+        if xmp:
+            described.add_itxt(_PNG_XMP, xmp.decode())
+        image.save(out, "PNG", compress_level=1, pnginfo=described)
     elif format == "jpeg":
-        image.save(out, "JPEG", quality=quality, subsampling="4:4:4" if quality >= 90 else "4:2:0")
+        image.save(out, "JPEG", quality=quality, subsampling="4:4:4" if quality >= 90 else "4:2:0", xmp=xmp)
     else:
-        image.save(out, "WEBP", quality=quality)
+        image.save(out, "WEBP", quality=quality, xmp=xmp or b"")
     return out.getvalue()
 
 

@@ -22,6 +22,7 @@ from models.picture import (
     read_header,
 )
 from models.references import Reference
+from models.restoration_mark import restoration_mark
 from service import problems
 from service.admission import Admission, PixelBudget, Ticket
 from service.answer import Answer, answer
@@ -154,8 +155,10 @@ class RestorationPipeline:
 
             def finish() -> Answer:
                 restoration = restorer.finish(prepared, jobs, crops, chosen)
-                picture = encode(restoration.picture.pixels, restoration.picture.alpha, format, options.quality)
-                return answer(picture, format, restoration, chosen.diagnostics, wanted.body, context.id, engine.model)
+                restored, model = restoration.picture, engine.model
+                mark = restoration_mark(model.profile, model.version)
+                picture = encode(restored.pixels, restored.alpha, format, options.quality, mark)
+                return answer(picture, format, restoration, chosen.diagnostics, wanted.body, context.id, model)
 
             return await self._on_cpu(context, "encode", finish)
 

@@ -15,6 +15,7 @@ from models.errors import HonestFaceError, PictureError
 from models.face_restorer import FaceRestorer, Options, Restoration
 from models.picture import Picture, PictureLimits, check_enlarged, check_side, decode, encode
 from models.references import Reference
+from models.restoration_mark import restoration_mark
 
 _READ = {".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"}
 _CAMERA_RAW = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef"}
@@ -104,11 +105,11 @@ class FileRestorer:
         if targets.report:
             document = json.dumps(self._document(photo, targets.output, restoration), indent=2, allow_nan=False)
             write_whole(targets.report, document.encode() + b"\n")
+        mark = restoration_mark(self.model["profile"], self.model["version"])
         if targets.compare:
-            write_picture(
-                targets.compare, Picture(_side_by_side(picture.enlarged(self.options.upscale), restoration.picture))
-            )
-        write_picture(targets.output, restoration.picture)
+            both = _side_by_side(picture.enlarged(self.options.upscale), restoration.picture)
+            write_picture(targets.compare, Picture(both), mark)
+        write_picture(targets.output, restoration.picture, mark)
         seconds = time.perf_counter() - started
         return Done(len(restoration.faces), seconds, self._warnings(photo, restoration))
 
@@ -162,9 +163,9 @@ def read_picture(path: Path, upscale: int = 1) -> Picture:
         raise type(error)(f"{path}: {error}") from error
 
 
-def write_picture(path: Path, picture: Picture) -> None:
-    """Writes a picture in the format that its name ends in, whole or not at all."""
-    write_whole(path, encode(picture.pixels, picture.alpha, WRITTEN[path.suffix.lower()]))
+def write_picture(path: Path, picture: Picture, xmp: bytes) -> None:
+    """Writes a picture with metadata in the format that its name ends in, whole or not at all."""
+    write_whole(path, encode(picture.pixels, picture.alpha, WRITTEN[path.suffix.lower()], xmp=xmp))
 
 
 def write_whole(path: Path, data: bytes) -> None:

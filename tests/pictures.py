@@ -1,6 +1,7 @@
 """Pictures of four flat quarters as files, and how well one comes back."""
 
 import io
+from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
@@ -26,3 +27,15 @@ def file(image: Image.Image, format: str, **options: object) -> bytes:
     out = io.BytesIO()
     image.save(out, format, **options)
     return out.getvalue()
+
+
+def restored_by(data: bytes) -> tuple[str, str] | None:
+    """The tool and the source type that a picture's XMP names; None where it has no XMP."""
+    with Image.open(io.BytesIO(data)) as image:
+        packet = image.info.get("xmp")
+    if packet is None:
+        return None
+    (description,) = ElementTree.fromstring(packet).iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+    tool = description.attrib["{http://ns.adobe.com/xap/1.0/}CreatorTool"]
+    source = description.attrib["{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"]
+    return tool, source.rpartition("/")[2]

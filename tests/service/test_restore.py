@@ -13,6 +13,7 @@ import pytest
 from models.geometry import FFHQ_512, five_points, transform_points
 from service.keys import hash_key
 from tests.models.recording import Recording
+from tests.pictures import restored_by
 from tests.service.running import (
     ALIGNED_PHOTO,
     ANNA_PHOTO,
@@ -102,9 +103,12 @@ def test_formats_by_option_accept_and_upload(toy: Running, name: str, kind: str)
     by_accept = toy.client.post("/restore", files={"image": ANNA_PHOTO}, headers={"accept": kind})
     uploaded = file_of(pixels_of(ANNA_PHOTO), name.upper())
     by_upload = toy.client.post("/restore", files={"image": uploaded})
+    model = toy.client.get("/models").json()["models"][0]
     for response in (by_option, by_accept, by_upload):
         assert response.headers["content-type"] == kind
         assert pixels_of(response.content).shape == (360, 480, 3)
+        tool = f"HonestFace {model['profile']} {model['version']}"
+        assert restored_by(response.content) == (tool, "compositeWithTrainedAlgorithmicMedia")
 
 
 def test_accept_in_several_lines_and_with_refusals(toy: Running) -> None:

@@ -80,10 +80,10 @@ def test_a_folder_is_resumed(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
         save(source / name)
     write_picture = restore_files.write_picture
 
-    def interrupted(path: Path, picture: object) -> None:
+    def interrupted(path: Path, *written: object) -> None:
         if path.name == "b.png":
             raise KeyboardInterrupt
-        write_picture(path, picture)  # type: ignore[arg-type]
+        write_picture(path, *written)  # type: ignore[arg-type]
 
     monkeypatch.setattr(restore_files, "write_picture", interrupted)
     assert run(source, "-o", out).code != 0
@@ -105,10 +105,10 @@ def test_an_interrupted_folder_tells_what_became_of_it(
     save(out / "a.png")
     write_picture = restore_files.write_picture
 
-    def interrupted(path: Path, picture: object) -> None:
+    def interrupted(path: Path, *written: object) -> None:
         if path.name == "d.png":
             raise KeyboardInterrupt
-        write_picture(path, picture)  # type: ignore[arg-type]
+        write_picture(path, *written)  # type: ignore[arg-type]
 
     manifests = []
 

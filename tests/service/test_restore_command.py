@@ -15,6 +15,7 @@ from models.picture import PictureLimits
 from service import restore_command, restore_files
 from service.restore_command import load_restorer
 from tests.models.recording import Recording
+from tests.pictures import restored_by
 from tests.service.restoring import Run, pixels, save, truncated
 from tests.toy_faces import BEN, analyzer
 
@@ -64,6 +65,8 @@ def test_report_and_compare(run: Run, tmp_path: Path) -> None:
     assert both.shape == (360, 480 + 4 + 480, 3)
     assert np.array_equal(both[:, :480], pixels(source))
     assert np.array_equal(both[:, -480:], pixels(tmp_path / "out.png"))
+    marks = {restored_by(path.read_bytes()) for path in (tmp_path / "out.png", compare)}
+    assert marks == {(f"HonestFace tiny {tiny.version}", "compositeWithTrainedAlgorithmicMedia")}
 
 
 def test_options_reach_the_restorer(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
