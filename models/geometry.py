@@ -5,6 +5,7 @@ A transform is a 2x3 float64 matrix M with target = M @ [x, y, 1]; integer coord
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ ALIGNED_SIZE = 512
 ARCFACE_SIZE = 112
 #: Rows that are worked on at once: what is made of them stays in the cache.
 BAND = 128
+#: Parts of a band that threads share.
+_STRIPS = 4
 
 #: Left eye, right eye, nose tip, mouth corners ("left" is the picture's left) in the FFHQ frame of 512 px.
 FFHQ_512: Matrix = np.array(
@@ -117,6 +120,20 @@ def warp(picture: Pixels, matrix: ArrayLike, size: tuple[int, int], fill: int | 
     Shrinking is filtered against aliasing first. Where the target lies outside the picture its edge is repeated, or
     `fill` (0..255) is put if given.
     """
+    colours = picture if picture.ndim == 3 else picture[:, :, None]
+    out = np.empty((size[1], size[0], colours.shape[2]), np.uint8)
+    for rows, band in warped_bands(colours, matrix, size, fill):
+        out[rows] = band.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return out if picture.ndim == 3 else out[:, :, 0]
+
+
+def warped_bands(
+    picture: NDArray[Any], matrix: ArrayLike, size: tuple[int, int], fill: int | None = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """As `warp`, of `[H, W, C]` and band by band: what is in between takes six times the memory of the result.
+
+    Yields the rows of each band and their values `[C, rows, W]`, float32, which bicubic may carry past the picture's.
+    """
     backward = invert_affine(matrix)
     left, top, right, bottom = _source_box(backward, size, picture.shape[1], picture.shape[0])
     part = picture[top:bottom, left:right]
@@ -127,25 +144,27 @@ def warp(picture: Pixels, matrix: ArrayLike, size: tuple[int, int], fill: int | 
         part = shrink(part, (width, height))
         backward[:, :2] *= ratio[:, None]
         backward[:, 2] = (backward[:, 2] + 0.5) * ratio - 0.5
-    edges = ((2, 2), (2, 2), (0, 0))[: part.ndim]
+    edges = ((2, 2), (2, 2), (0, 0))
     part = np.pad(part, edges, mode="edge") if fill is None else np.pad(part, edges, constant_values=fill)
     backward[:, 2] += 2
-    return _remap(part, backward, size)
+    planes = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1)[None].float()
+    for first, last in bands(0, size[1]):
+        yield slice(first, last), _remap(planes, backward, size[0], first)[:, : last - first]
 
 
-def _remap(part: Pixels, backward: Matrix, size: tuple[int, int]) -> Pixels:
-    """Bicubic, band by band: what is in between takes six times the memory of the result."""
-    width, height = size
-    planes = torch.from_numpy(np.ascontiguousarray(part if part.ndim == 3 else part[:, :, None])).permute(2, 0, 1)[None]
-    planes = planes.float()
-    out = np.empty((height, width, planes.shape[1]), np.uint8)
-    for top, bottom in bands(0, height):
-        moved = compose(backward, np.array([(1, 0, 0), (0, 1, top)]))
-        theta = torch.from_numpy(_normalised(moved, part.shape[1], part.shape[0], (width, bottom - top)))[None].float()
-        grid = F.affine_grid(theta, [1, 1, bottom - top, width], align_corners=False)
-        sampled = F.grid_sample(planes, grid, mode="bicubic", padding_mode="border", align_corners=False)
-        out[top:bottom] = sampled[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    return out if part.ndim == 3 else out[:, :, 0]
+def _remap(planes: Tensor, backward: Matrix, width: int, first: int) -> Tensor:
+    """The band `[C, BAND, W]` from row `first` on of `planes` `[1, C, H, W]` warped, bicubic.
+
+    Its strips are a batch, for torch shares only the pictures of a batch among threads.
+    """
+    height = BAND // _STRIPS
+    strips = [compose(backward, np.array([(1, 0, 0), (0, 1, first + i * height)])) for i in range(_STRIPS)]
+    theta = np.stack([_normalised(each, planes.shape[3], planes.shape[2], (width, height)) for each in strips])
+    grid = F.affine_grid(torch.from_numpy(theta).float(), [_STRIPS, 1, height, width], align_corners=False)
+    sampled = F.grid_sample(
+        planes.expand(_STRIPS, -1, -1, -1), grid, mode="bicubic", padding_mode="border", align_corners=False
+    )
+    return sampled.transpose(0, 1).flatten(1, 2)
 
 
 def bands(top: int, bottom: int) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry import ALIGNED_SIZE, Matrix, Pixels, bands, invert_affine, scale_of, transform_points, warp
+from models.geometry import (
+    ALIGNED_SIZE,
+    Matrix,
+    Pixels,
+    bands,
+    invert_affine,
+    scale_of,
+    transform_points,
+    warp,
+    warped_bands,
+)
 from models.kept_detail import kept_detail
 
 Weights = NDArray[np.float32]
@@ -63,17 +73,16 @@ def back_to_size(face: PastedFace, part: Pixels, corner: tuple[int, int] = (0, 0
     height, width = part.shape[:2]
     to_part = invert_affine(face.matrix)
     to_part[:, 2] -= corner
-    restored = warp(face.crop, to_part, (width, height))
     kept = np.full(face.crop.shape[:2], 1 - face.strength, np.float32)
     if scale_of(face.matrix) < 1 and (detail := kept_detail(face.before, face.crop)).mean() > _HARDLY:
         kept = np.maximum(kept, detail)
-    if kept.any():
-        shares = np.rint(255 * kept).astype(np.uint8)
-        given = warp(np.dstack([face.before, shares]), to_part, (width, height))
-        for first, last in bands(0, height):
-            finer = part[first:last].astype(np.float32) - given[first:last, :, :3]
-            share = given[first:last, :, 3:] / np.float32(255)
-            restored[first:last] = np.rint(np.clip(restored[first:last] + share * finer, 0, 255))
+    if not kept.any():
+        return warp(face.crop, to_part, (width, height))
+    restored = np.empty_like(part)
+    changed = face.crop - kept[:, :, None] * face.before
+    for rows, band in warped_bands(np.dstack([changed, kept]), to_part, (width, height)):
+        change, share = band[:3].permute(1, 2, 0).numpy(), band[3].numpy()[:, :, None]
+        restored[rows] = np.rint(np.clip(change + share * part[rows], 0, 255))
     return restored
 
 
