@@ -157,13 +157,11 @@ def _remap(planes: Tensor, backward: Matrix, width: int, first: int) -> Tensor:
 
     Its strips are a batch, for torch shares only the pictures of a batch among threads.
     """
-    height = BAND // _STRIPS
-    strips = [compose(backward, np.array([(1, 0, 0), (0, 1, first + i * height)])) for i in range(_STRIPS)]
-    theta = np.stack([_normalised(each, planes.shape[3], planes.shape[2], (width, height)) for each in strips])
-    grid = F.affine_grid(torch.from_numpy(theta).float(), [_STRIPS, 1, height, width], align_corners=False)
-    sampled = F.grid_sample(
-        planes.expand(_STRIPS, -1, -1, -1), grid, mode="bicubic", padding_mode="border", align_corners=False
-    )
+    (a, b, c), (d, e, f) = compose(_to_unit(planes.shape[3], planes.shape[2]), backward).tolist()
+    x, y = torch.arange(width).float(), torch.arange(first, first + BAND).float()[:, None]
+    grid = torch.stack([a * x + (b * y + c), d * x + (e * y + f)], -1).view(_STRIPS, -1, width, 2)
+    batch = planes.expand(_STRIPS, -1, -1, -1)
+    sampled = F.grid_sample(batch, grid, mode="bicubic", padding_mode="border", align_corners=False)
     return sampled.transpose(0, 1).flatten(1, 2)
 
 
@@ -181,11 +179,9 @@ def arcface_crop(aligned: Tensor) -> Tensor:
     return F.grid_sample(smaller, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _normalised(backward: Matrix, width: int, height: int, size: tuple[int, int]) -> Matrix:
-    """`backward` (target px -> source px) in the [-1, 1] coordinates of torch's affine_grid."""
-    to_pixels = np.array([(size[0] / 2, 0, size[0] / 2 - 0.5), (0, size[1] / 2, size[1] / 2 - 0.5)])
-    to_unit = np.array([(2 / width, 0, 1 / width - 1), (0, 2 / height, 1 / height - 1)])
-    return compose(to_unit, compose(backward, to_pixels))
+def _to_unit(width: int, height: int) -> Matrix:
+    """From pixels of a picture to the coordinates of torch's grids, [-1, 1] from edge to edge."""
+    return np.array([(2 / width, 0, 1 / width - 1), (0, 2 / height, 1 / height - 1)])
 
 
 def _source_box(backward: Matrix, size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
@@ -199,10 +195,8 @@ def _source_box(backward: Matrix, size: tuple[int, int], width: int, height: int
 
 ARCFACE_FROM_FFHQ: Matrix = fit_similarity(FFHQ_512, ARCFACE_112)
 _ARCFACE_THETA = torch.from_numpy(
-    _normalised(
-        compose(enlargement(0.5), invert_affine(ARCFACE_FROM_FFHQ)),
-        ALIGNED_SIZE // 2,
-        ALIGNED_SIZE // 2,
-        (ARCFACE_SIZE, ARCFACE_SIZE),
+    compose(
+        compose(_to_unit(ALIGNED_SIZE // 2, ALIGNED_SIZE // 2), enlargement(0.5)),
+        compose(invert_affine(ARCFACE_FROM_FFHQ), invert_affine(_to_unit(ARCFACE_SIZE, ARCFACE_SIZE))),
     )
 )[None].float()
