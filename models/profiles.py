@@ -20,7 +20,7 @@ TINY = HonestFaceConfig(
         in_channels=24 + 16,
         out_channels=24,
         widths=(32, 64, 128, 192),
-        blocks=(1, 2, 4, 3),
+        blocks=(1, 2, 5, 4),
         prompt_width=256,
     ),
     vre=VREConfig.tiny(),

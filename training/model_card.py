@@ -32,7 +32,7 @@ CARD = ModelCard(
         "The identity encoder is small: it is good enough to gate references and to warn, not to decide who somebody "
         "is.",
         "The detector was trained on portraits put together into scenes and takes some objects for faces.",
-        "Faces that lie on their side or stand on their head are found less often.",
+        "A few faces that lie on their side or stand on their head are taken for upright ones.",
         "A face larger than 512 px of aligned crop is restored at 512 px; finer detail is kept where the crop's was.",
     ),
 )

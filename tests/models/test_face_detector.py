@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.face_analyzer import Detection
 from models.face_detector import (
     EmbeddedFaceDetector,
     FaceDetectorConfig,
@@ -13,6 +14,8 @@ from models.face_detector import (
 )
 
 SMALL = FaceDetectorConfig(widths=(8, 8, 8, 8), neck=8)
+#: A logit: the detector does not turn the picture.
+SURE_OF_IT = 3.0
 
 
 def network_that_fires(config: FaceDetectorConfig = SMALL) -> FaceDetectorNetwork:
@@ -80,9 +83,10 @@ def test_what_has_no_face_is_looked_at_again_at_half_the_size() -> None:
     network = FixedNetwork([-9.0], [(0.0, 0, 10, 10)])
     detector = EmbeddedFaceDetector(network)
     assert detector.detect(np.zeros((300, 640, 3), np.uint8)) == []
-    assert [tuple(seen.shape[2:]) for seen in network.seen] == [(320, 640), (160, 320), (96, 160), (64, 96)]
+    assert [tuple(seen.shape[2:]) for seen in network.seen[:4]] == [(320, 640), (160, 320), (96, 160), (64, 96)]
+    assert len(network.seen) == 4 * 4, "as much in each quarter turn"
     network.seen.clear()
-    assert detector.detect(np.zeros((150, 159, 3), np.uint8)) == [] and len(network.seen) == 1
+    assert detector.detect(np.zeros((150, 159, 3), np.uint8)) == [] and len(network.seen) == 4
 
 
 def test_a_face_that_only_the_smaller_picture_shows_is_in_the_pixels_of_the_larger() -> None:
@@ -91,10 +95,50 @@ def test_a_face_that_only_the_smaller_picture_shows_is_in_the_pixels_of_the_larg
             scores, boxes = super().forward(images)
             return (scores if images.shape[3] == 128 else scores - 99), boxes
 
-    network = SeesSmall([3.0], [(10.0, 20, 40, 60)])
+    network = SeesSmall([SURE_OF_IT], [(10.0, 20, 40, 60)])
     (face,) = EmbeddedFaceDetector(network).detect(np.zeros((512, 512, 3), np.uint8))
     assert face.box == (40, 80, 160, 240)
     assert len(network.seen) == 3
+
+
+def turned_detector(upright: float, *turned: float) -> tuple[EmbeddedFaceDetector, list[tuple[int, ...]]]:
+    """Sees one face with these scores in the picture and its quarter turns, and what it was shown."""
+    scores, shown = [upright, *turned], []
+
+    class InTurns(EmbeddedFaceDetector):
+        def _detect(self, picture: np.ndarray) -> list[Detection]:
+            shown.append(picture.shape)
+            score = scores[len(shown) - 1]
+            return [Detection((10.0, 20.0, 30.0, 50.0), score)] if score else []
+
+    return InTurns(FaceDetectorNetwork(SMALL)), shown
+
+
+@pytest.mark.parametrize(
+    ("scores", "box"),
+    [
+        ((0, 0.9, 0, 0), (400 - 50, 10, 400 - 20, 30)),  # the turned picture is 400 px high, the face lies on its left
+        ((0, 0, 0.7, 0), (400 - 30, 200 - 50, 400 - 10, 200 - 20)),
+        ((0.7, 0, 0.75, 0.9), (20, 200 - 30, 50, 200 - 10)),
+        ((0.7, 0.85, 0.84, 0.84), (400 - 50, 10, 400 - 20, 30)),
+    ],
+)
+def test_a_turned_face_is_in_the_pixels_of_the_picture(scores: tuple[float, ...], box: tuple[float, ...]) -> None:
+    detector, shown = turned_detector(*scores)
+    (face,) = detector.detect(np.zeros((200, 400, 3), np.uint8))
+    assert face.box == pytest.approx(box) and face.score == max(scores)
+    assert shown == [(200, 400, 3), (400, 200, 3)] * 2
+
+
+def test_who_is_sure_does_not_turn_the_picture() -> None:
+    detector, shown = turned_detector(0.86)
+    assert len(detector.detect(np.zeros((200, 400, 3), np.uint8))) == len(shown) == 1
+
+
+def test_a_turn_that_is_hardly_surer_does_not_count() -> None:
+    detector, _ = turned_detector(0.7, 0.79, 0, 0.78)
+    (face,) = detector.detect(np.zeros((200, 400, 3), np.uint8))
+    assert (face.box, face.score) == ((10, 20, 30, 50), 0.7)
 
 
 def test_the_most_confident_comes_first_and_the_doubtful_is_left_out() -> None:
