@@ -27,7 +27,6 @@ MANIFEST = "bundle.json"
 SUFFIXES = (".safetensors", ".onnx")
 TINY_BUNDLE = Path(__file__).parent / "bundles" / "tiny"
 
-
 #: A short name that can be told in a line, a metric or a picture's metadata.
 Label = Annotated[str, Field(pattern=r"^[ -~]{1,64}$")]
 
@@ -103,11 +102,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         found = values.get("format") if isinstance(values, dict) else None
         raise BundleError(f"{path}: format {found!r} is not supported, this version reads format {FORMAT}")
-    try:
-        return Manifest.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise BundleError(f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+    return _checked(values, path)
 
 
 def verify_bundle(folder: Path) -> Manifest:
@@ -164,7 +159,11 @@ def save_bundle(
 
     `components` has a network's weights, or the path of its ONNX file, by the component's name. `manifest` holds the
     fields of `Manifest` except `format` and `files`.
+
+    Raises:
+        BundleError: a field is missing or wrong; nothing was written.
     """
+    incomplete = _checked({**manifest, "format": FORMAT, "files": {}}, folder / MANIFEST)
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for name, component in components.items():
@@ -175,7 +174,7 @@ def save_bundle(
             path = folder / f"{name}.safetensors"
             save_file({k: _stored(v, dtype) for k, v in component.items()}, path)
         files[path.name] = ComponentFile(sha256=sha256(path), bytes=path.stat().st_size)
-    complete = Manifest.model_validate({**manifest, "format": FORMAT, "files": files})
+    complete = incomplete.model_copy(update={"files": files})
     (folder / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return complete
 
@@ -194,6 +193,14 @@ def sha256(path: Path) -> str:
     """Hexadecimal digest of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _checked(values: dict[str, Any], path: Path) -> Manifest:
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BundleError(f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
 
 
 def _listed(folder: Path, manifest: Manifest, name: str) -> Path:

@@ -104,7 +104,7 @@ class CudaGenerator:
         most = self.buckets[-1]
         for start in range(0, len(crops), most):
             part = slice(start, start + most)
-            own = None if references is None else references.part(start, min(start + most, len(crops)))  # on the CPU
+            own = None if references is None else references.part(start, min(start + most, len(crops)))
             results += self._restore(crops[part], own, landmarks[part], strength[part], seeds[part])
         return results
 

@@ -25,7 +25,7 @@ Weights = NDArray[np.float32]
 FEATHER = 72.0
 #: About where a face lies in the FFHQ-512 frame; between overlapping crops the one whose face is nearer wins.
 _FACE_CENTRE = (256.0, 290.0)
-#: Of its detail that restoring kept, in the mean of a crop: for less the crop is not enlarged once more.
+#: Of its detail that restoring kept, in the mean of a crop: for less, which is little but chance, nothing is kept.
 _HARDLY = 0.1
 
 

@@ -39,7 +39,7 @@ def pack(
 
     Raises:
         WeightsError: a run has not exported its component yet, or one does not fit the others.
-        BundleError: `face_tools` is no sound bundle.
+        BundleError: `face_tools` is no sound bundle, or the version is longer than a label or not printable.
     """
     folder = runs / generator
     shape = read_shape(folder)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from models.bundle import load_bundle, save_bundle, verify_bundle
-from models.errors import HonestFaceError, WeightsError
+from models.errors import BundleError, HonestFaceError, WeightsError
 from models.face_detector import FaceDetectorConfig, FaceDetectorNetwork
 from models.face_tools import FACE_TOOLS, build_face_tools
 from models.honestface import HonestFace, HonestFaceConfig
@@ -177,6 +177,12 @@ def test_a_damaged_file_is_one_clear_line(file: str, content: bytes, said: str, 
     with pytest.raises(HonestFaceError, match=said) as caught:
         pack(tmp_path, tmp_path / "bundle", "1", None, [folder / "metrics.json"], face_tools=tools)
     assert "\n" not in str(caught.value) and not (tmp_path / "bundle").exists()
+
+
+def test_a_version_that_no_picture_can_carry_is_refused_before_anything_is_written(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="version: String should match"):
+        pack(runs, tmp_path / "out", "1.0\n", 60.0)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_angle_is_needed_where_no_bundle_has_one(runs: Path, tmp_path: Path) -> None:
