@@ -94,11 +94,15 @@ class Trainer:
     def fit(self) -> bool:
         """Train to the configured number of steps, then validate and export with the averaged weights.
 
-        False if `max_seconds` ran out first: the checkpoint is written and the same call goes on from it.
+        False if `max_seconds` ran out first: the checkpoint is written and the same command goes on from it. Several
+        processes part here: a trainer fits once.
         """
         main = self.accelerator.is_main_process
-        with SummaryWriter(str(self.config.run / "scalars")) if main else nullcontext() as writer:
-            return self._fit(writer)
+        try:
+            with SummaryWriter(str(self.config.run / "scalars")) if main else nullcontext() as writer:
+                return self._fit(writer)
+        finally:
+            self.accelerator.end_training()  # a group still open when the interpreter ends can abort the process
 
     def _fit(self, writer: SummaryWriter | None) -> bool:
         config = self.config

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import torch
 import yaml
 
 from tests.training.toy_stage import ToyConfig, ToyStage
@@ -15,6 +16,8 @@ def main(run: Path, overrides: list[str]) -> None:
     settings |= {name: yaml.safe_load(value) for name, _, value in (entry.partition("=") for entry in overrides)}
     config = ToyConfig.model_validate(settings)
     Trainer(ToyStage(config), config).fit()
+    if torch.distributed.is_initialized():
+        sys.exit("the group of processes is still open")
 
 
 if __name__ == "__main__":
