@@ -17,8 +17,9 @@ STRIDES = (8, 16, 32)
 SIZES = ((0.0, 40.0), (40.0, 96.0), (96.0, 1e9))
 #: Long side in px from which on a picture without faces is looked at again at half the size.
 ENLARGED = 160
-#: A score from which on the detector is sure of a face, and how much higher one must be in a quarter turn to count.
-SURE, SURER = 0.85, 0.1
+#: A score from which on the detector is sure of a face; how much higher one must be in a quarter turn to count, and how
+#: high at least.
+SURE, SURER, SURE_IN_A_TURN = 0.85, 0.1, 0.7
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class EmbeddedFaceDetector:
         found = self._detect(picture)
         if (score := _best(found)) >= SURE:
             return found
-        least = score + SURER
+        least = max(score + SURER, SURE_IN_A_TURN)
         for turns in (1, 2, 3):
             turned = np.ascontiguousarray(np.rot90(picture, turns))
             there = self._detect(turned)

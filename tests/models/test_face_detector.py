@@ -118,7 +118,7 @@ def turned_detector(upright: float, *turned: float) -> tuple[EmbeddedFaceDetecto
     ("scores", "box"),
     [
         ((0, 0.9, 0, 0), (400 - 50, 10, 400 - 20, 30)),  # the turned picture is 400 px high, the face lies on its left
-        ((0, 0, 0.7, 0), (400 - 30, 200 - 50, 400 - 10, 200 - 20)),
+        ((0, 0, 0.71, 0), (400 - 30, 200 - 50, 400 - 10, 200 - 20)),
         ((0.7, 0, 0.75, 0.9), (20, 200 - 30, 50, 200 - 10)),
         ((0.7, 0.85, 0.84, 0.84), (400 - 50, 10, 400 - 20, 30)),
     ],
@@ -133,6 +133,12 @@ def test_a_turned_face_is_in_the_pixels_of_the_picture(scores: tuple[float, ...]
 def test_who_is_sure_does_not_turn_the_picture() -> None:
     detector, shown = turned_detector(0.86)
     assert len(detector.detect(np.zeros((200, 400, 3), np.uint8))) == len(shown) == 1
+
+
+def test_a_turn_of_a_picture_without_faces_counts_where_it_is_rather_sure() -> None:
+    detector, shown = turned_detector(0, 0.69, 0.65, 0.69)
+    assert detector.detect(np.zeros((200, 400, 3), np.uint8)) == []
+    assert len(shown) == 4
 
 
 def test_a_turn_that_is_hardly_surer_does_not_count() -> None:
