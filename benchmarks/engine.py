@@ -24,6 +24,8 @@ from skimage import data
 from benchmarks.rivals import RIVALS
 from models.aligned_face import align, find_faces
 from models.bundle import Bundle, load_bundle
+from models.choices import Precision
+from models.eight_bits import cpu_multiplies_int8
 from models.face_restorer import FaceJob, FaceRestorer, Options, Prepared
 from models.openvino_generator import OpenVINOGenerator, can_run
 from models.picture import Picture, decode, encode
@@ -63,10 +65,15 @@ def build(bundle: Bundle, threads: int, rivals: bool) -> tuple[Stages, str]:
     if cpu_multiplies_bfloat16():
         lower = make_runtime(copy.deepcopy(bundle.generator), "bfloat16", "torch").generator
         variants["bfloat16, PyTorch"] = FaceRestorer(lower, bundle.analyzer)
-    runtime = make_runtime(copy.deepcopy(bundle.generator), threads=threads)
+    ranges = bundle.manifest.activation_ranges
+    runtime = make_runtime(copy.deepcopy(bundle.generator), threads=threads, ranges=ranges)
     restorer = FaceRestorer(runtime.generator, bundle.analyzer)
     if can_run(bundle.generator):
         variants[runtime.description] = restorer
+        others: tuple[Precision, ...] = ("float32", "int8") if ranges and cpu_multiplies_int8() else ("float32",)
+        for precision in others:
+            other = make_runtime(copy.deepcopy(bundle.generator), precision, "openvino", threads, ranges=ranges)
+            variants.setdefault(other.description, FaceRestorer(other.generator, bundle.analyzer))
 
     photo = data.astronaut()
     large = np.asarray(Image.fromarray(photo).resize((3464, 3464), Image.Resampling.BICUBIC))  # 12 MP

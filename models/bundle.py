@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -57,6 +57,7 @@ class Manifest(BaseModel):
 
     `matching_angle` (degrees) is the identity angle above which the bundle's encoder holds two faces for two people.
     `metrics` holds figures with the command that measured them, by the degradation's name where `pack` wrote it.
+    `activation_ranges` is what int8 needs to know of these weights (`models.eight_bits`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -74,6 +75,7 @@ class Manifest(BaseModel):
     training_data: list[str]
     card: ModelCard | None = None
     metrics: dict[str, Any]
+    activation_ranges: dict[str, tuple[FiniteFloat, FiniteFloat]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +177,13 @@ def save_bundle(
             save_file({k: _stored(v, dtype) for k, v in component.items()}, path)
         files[path.name] = ComponentFile(sha256=sha256(path), bytes=path.stat().st_size)
     complete = incomplete.model_copy(update={"files": files})
-    (folder / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_manifest(folder, complete)
     return complete
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `bundle.json`."""
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def face_tool_components(folder: Path, manifest: Manifest) -> dict[str, dict[str, Tensor] | Path]:

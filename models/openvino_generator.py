@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from models.eight_bits import ActivationRanges, round_convolutions
+from models.errors import HonestFaceError
 from models.face_window import within_face
 from models.facial_feature_extractor import optimal_reference
 from models.honestface import HonestFace, SeenReference
@@ -19,6 +21,8 @@ from models.one_step_diffusion import blend_latents
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder
 from models.reference_warp import warp_reference
 from models.references import References
+
+Heavy = Literal["float32", "bfloat16", "int8"]
 
 _STATISTICS = "openvino.tools.ovc"
 
@@ -48,10 +52,18 @@ class OpenVINOGenerator:
     """Restores faces one by one in graphs of fixed shapes, so that no face depends on its batch-mates.
 
     What perceives the input and the reference runs in float32, for it chooses among close codes and places pixels; the
-    UNet and the decoder run in bfloat16 if asked to. `threads` are OpenVINO's own; one call at a time.
+    UNet and the decoder run in bfloat16 if asked to, or most convolutions in eight bits (`models.eight_bits`, which
+    changes the generator). `threads` are OpenVINO's own; one call at a time.
+
+    Raises:
+        HonestFaceError: the CPU cannot run it in this precision.
+        ValueError: int8 without `ranges`.
+        WeightsError: `ranges` are another generator's.
     """
 
-    def __init__(self, generator: HonestFace, threads: int, bfloat16: bool) -> None:
+    def __init__(
+        self, generator: HonestFace, threads: int, precision: Heavy = "float32", ranges: ActivationRanges | None = None
+    ) -> None:
         self._source = generator
         side, latents = generator.config.latent_size * generator.vae.patch, generator.config.latent_size
         picture, points, one = torch.rand(1, 3, side, side), torch.rand(1, 68, 2) * side, torch.ones(1)
@@ -59,11 +71,15 @@ class OpenVINOGenerator:
         self._perceive = compiler.graph(_Perceive(generator), (picture,))
         latent, prompt = self._perceive(picture)
         assert latent.shape[2] == latents
-        heavy = compiler.bfloat16 if bfloat16 else compiler.graph
-        self._restore = heavy(_Restore(generator), (latent, prompt, one))
+        if precision == "int8":
+            if ranges is None:
+                raise ValueError("int8 needs activation ranges")
+            round_convolutions(generator, ranges)
+        self._restore = compiler.graph(_Restore(generator), (latent, prompt, one), precision)
         if generator.identity_embedder is not None:
             self._consult = compiler.graph(_Consult(generator), (picture, points, points + 1))
-            self._restore_like = heavy(_RestoreLike(generator), (latent, prompt, one, latent + 1, one))
+            examples = (latent, prompt, one, latent + 1, one)
+            self._restore_like = compiler.graph(_RestoreLike(generator), examples, precision)
 
     @property
     def takes_references(self) -> bool:
@@ -183,7 +199,7 @@ class _Compiler:
         self._core = self._openvino.Core()
         self._threads = threads
 
-    def graph(self, module: nn.Module, example: tuple[Tensor, ...], precision: str = "f32") -> _Graph:
+    def graph(self, module: nn.Module, example: tuple[Tensor, ...], precision: Heavy = "float32") -> _Graph:
         """The module for inputs of the shapes of `example`."""
         decoder = import_module("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
         frontend = self._openvino.frontend.FrontEndManager().load_by_framework("pytorch")
@@ -192,16 +208,20 @@ class _Compiler:
             traced = decoder(module.eval(), example_input=example, trace_kwargs={"check_trace": False})
         model = frontend.convert(frontend.load(traced))
         model.reshape({port: list(tensor.shape) for port, tensor in zip(model.inputs, example, strict=True)})
+        passes = import_module("openvino.passes")
+        folding = passes.Manager()
+        folding.register_pass(passes.ConstantFolding())  # rounding is seen as such where its steps are constants
+        folding.run_passes(model)
         options = {
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
         }
-        return _Graph(self._core.compile_model(model, "CPU", options))
-
-    def bfloat16(self, module: nn.Module, example: tuple[Tensor, ...]) -> _Graph:
-        return self.graph(module, example, "bf16")
+        try:
+            return _Graph(self._core.compile_model(model, "CPU", options))
+        except RuntimeError:  # bfloat16 where the CPU has no instructions for it
+            raise HonestFaceError(f"OpenVINO cannot run this bundle in {precision} on this CPU") from None
 
 
 def _import_openvino() -> Any:

@@ -119,7 +119,7 @@ def load_engine(
     try_device(device)
     bundle = load_bundle(folder)
     manifest = bundle.manifest
-    runtime = make_runtime(bundle.generator, precision, library, threads, device)
+    runtime = make_runtime(bundle.generator, precision, library, threads, device, manifest.activation_ranges)
     model = ModelInfo(
         bundle=manifest.name,
         version=manifest.version,

@@ -28,7 +28,8 @@ def serve(
     precision: Annotated[
         Precision | None,
         typer.Option(
-            help="Precision of the generator; auto: bfloat16 where the device has it and the bundle is made for it.",
+            help="Precision of the generator; auto: bfloat16 where the device has it and the bundle is made for it, "
+            "else int8 where a CPU has it.",
             show_default="HONESTFACE_PRECISION or auto",
         ),
     ] = None,

@@ -41,8 +41,9 @@ class Settings(BaseSettings):
 
     precision: Precision = Field(
         "auto",
-        description="`float32`, `bfloat16`, on a GPU `float16`; `auto`: bfloat16 where the CPU has it, and on a GPU "
-        "for `sd21` bundles (the tiny one runs in float32 there).",
+        description="`float32`, `bfloat16`, on a GPU `float16`, on a CPU with OpenVINO `int8`; `auto`: bfloat16 where "
+        "the CPU has it, else int8 where it has AVX2, and on a GPU bfloat16 for `sd21` bundles (the tiny one runs in "
+        "float32 there).",
     )
     library: Library = Field(
         "auto",

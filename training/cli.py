@@ -242,3 +242,22 @@ def pack(
     )
     size = sum(file.bytes for file in manifest.files.values())
     typer.echo(f"{out}: {manifest.name} {manifest.version}, {len(manifest.files)} files, {size / 1e6:.1f} MB")
+
+
+@app.command()
+def measure_ranges(
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle; its bundle.json is written anew.")],
+    data: Annotated[Path, typer.Option(help="Folder of aligned faces: with index.csv, or a folder per person.")],
+    held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
+    count: Annotated[int, typer.Option(min=1, help="Training faces to look at.")] = 240,
+) -> None:
+    """Measure what comes into a tiny bundle's convolutions, so that it can be served in int8."""
+    from models.bundle import load_bundle, write_manifest
+    from training.activation_ranges import measure_activation_ranges as measure
+    from training.faces import load_faces
+
+    faces = load_faces(data, "train", held_out_people)
+    loaded = load_bundle(bundle)
+    ranges = measure(loaded, faces, count)
+    write_manifest(bundle, loaded.manifest.model_copy(update={"activation_ranges": ranges}))
+    typer.echo(f"{bundle}: {len(ranges)} convolutions measured on {min(count, len(faces.targets))} faces")

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -5,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.eight_bits import measured_ranges
 from models.honestface import HonestFace
 from models.openvino_generator import OpenVINOGenerator, can_run
 from models.references import References
@@ -20,7 +22,7 @@ def source() -> HonestFace:
 
 @pytest.fixture(scope="module")
 def converted(source: HonestFace) -> OpenVINOGenerator:
-    return OpenVINOGenerator(source, threads=1, bfloat16=False)
+    return OpenVINOGenerator(source, threads=1)
 
 
 def packed() -> References:
@@ -42,9 +44,27 @@ def test_it_restores_like_torch(source: HonestFace, converted: OpenVINOGenerator
 
 @torch.inference_mode()
 def test_bfloat16_stays_near(source: HonestFace) -> None:
-    lower = OpenVINOGenerator(source, threads=1, bfloat16=True)
+    lower = OpenVINOGenerator(source, threads=1, precision="bfloat16")
     arguments = (faces(3), packed(), landmarks(3), identities(3))
     assert (lower(*arguments).restored - source(*arguments).restored).abs().mean() < LEVEL
+
+
+@torch.inference_mode()
+def test_int8_multiplies_integers_as_the_rounded_torch_network_says(source: HonestFace) -> None:
+    rounded = small_generator()
+    arguments = (faces(3), packed(), landmarks(3), identities(3))
+    with measured_ranges(rounded) as ranges:
+        rounded(*arguments)
+    converted = OpenVINOGenerator(rounded, threads=1, precision="int8", ranges=ranges)  # rounds what it is given
+    difference = (converted(*arguments).restored - rounded(*arguments).restored).abs().mean()
+    assert difference < 0.2 * (rounded(*arguments).restored - source(*arguments).restored).abs().mean()
+    for graph in (converted._restore, converted._restore_like):
+        executed = graph._request.get_compiled_model().get_runtime_model().get_ops()
+        kinds = [dict(op.get_rt_info()) for op in executed]
+        computed = [
+            kind["runtimePrecision"].astype(str) for kind in kinds if kind["layerType"].astype(str) == "Convolution"
+        ]
+        assert sum(precision in ("i8", "u8") for precision in computed) >= len(computed) / 3, computed
 
 
 @torch.inference_mode()
@@ -66,6 +86,17 @@ def test_only_the_tiny_profile_is_converted(source: HonestFace) -> None:
     assert can_run(source) and can_run(small_generator(replace(SMALL, identity_embedder=None, reference_adapter=None)))
     assert not can_run(small_generator(SMALL_SD21))
     assert not can_run(small_generator(replace(SMALL, reference_adapter=None)))
+
+
+def test_a_precision_that_the_cpu_does_not_have_is_one_line() -> None:
+    code = (
+        "from models.openvino_generator import OpenVINOGenerator; from tests.small_generator import small_generator;"
+        "OpenVINOGenerator(small_generator(), 1, 'bfloat16')"
+    )
+    older = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    ended = subprocess.run([sys.executable, "-c", code], env=older, capture_output=True, text=True)
+    told = ended.stderr.strip().splitlines()[-1]
+    assert told == "models.errors.HonestFaceError: OpenVINO cannot run this bundle in bfloat16 on this CPU"
 
 
 def test_nothing_is_reported_to_the_vendor() -> None:

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from models import openvino_generator, runtime
 from models.bundle import load_bundle
+from models.choices import Library, Precision
 from models.errors import HonestFaceError
 from models.openvino_generator import OpenVINOGenerator
 from models.references import Reference, References
@@ -51,10 +52,12 @@ def test_the_shipped_bundle_keeps_within_half_a_grey_level() -> None:
     person = torch.nn.functional.normalize(torch.ones(1, 128), dim=1)
     reference = Reference(picture[0], drawn_landmarks(1), person[0])  # the same person: the reference's gate is open
     arguments = (lq, References.pack([[reference]]), drawn_landmarks(0)[None], person)
-    exact = load_bundle().generator(*arguments).restored
-    for library in ("torch", "openvino"):
-        found = make_runtime(load_bundle().generator, "bfloat16", library, threads=1)  # type: ignore[arg-type]
-        assert (found.generator(*arguments).restored - exact).abs().mean() < 0.5 * LEVEL
+    bundle = load_bundle()
+    exact, ranges = bundle.generator(*arguments).restored, bundle.manifest.activation_ranges
+    ways: list[tuple[Precision, Library]] = [("bfloat16", "torch"), ("bfloat16", "openvino"), ("int8", "openvino")]
+    for precision, library in ways:
+        found = make_runtime(load_bundle().generator, precision, library, threads=1, ranges=ranges)
+        assert (found.generator(*arguments).restored - exact).abs().mean() < 0.5 * LEVEL, (precision, library)
         assert torch.equal(found.generator(lq).restored, found.generator(lq).restored)
 
 
@@ -72,6 +75,25 @@ def test_auto_follows_the_cpu_and_what_is_installed(monkeypatch: pytest.MonkeyPa
         monkeypatch.undo()
     found = make_runtime(small_generator(), threads=1)
     assert isinstance(found.generator, OpenVINOGenerator) and found.description.endswith(", OpenVINO")
+
+
+def test_auto_is_int8_where_the_cpu_multiplies_that_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "cpu_multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(runtime, "cpu_multiplies_int8", lambda: True)
+    ranges = {"unet.encoder.levels.1.0.conv1": (-1.0, 1.0)}
+    assert make_runtime(small_generator(), threads=1, ranges=ranges).description == "int8, OpenVINO"
+    assert make_runtime(small_generator(), threads=1).description == "float32, OpenVINO"
+    assert make_runtime(small_generator(), library="torch", ranges=ranges).description == "float32, PyTorch"
+    monkeypatch.setattr(runtime, "cpu_multiplies_int8", lambda: False)
+    assert make_runtime(small_generator(), threads=1, ranges=ranges).description == "float32, OpenVINO"
+
+
+def test_int8_by_name_is_not_replaced_silently() -> None:
+    for library, ranges in (("torch", {}), ("auto", None)):
+        with pytest.raises(HonestFaceError, match="bundle with activation ranges"):
+            make_runtime(small_generator(), "int8", library, ranges=ranges)  # type: ignore[arg-type]
+    with pytest.raises(HonestFaceError, match="int8 is for a CPU"):
+        make_runtime(small_generator(), "int8", device="meta")
 
 
 def test_openvino_by_name_is_not_replaced_silently(monkeypatch: pytest.MonkeyPatch) -> None:
