@@ -78,7 +78,7 @@ def round_convolutions(generator: HonestFace, ranges: ActivationRanges) -> None:
 
 @contextmanager
 def measured_ranges(generator: HonestFace) -> Iterator[dict[str, tuple[float, float]]]:
-    """The ranges of all that the generator is given meanwhile; filled when it is left."""
+    """The ranges of all that the generator is given meanwhile, which go on growing until it is left."""
     found: dict[str, tuple[float, float]] = {}
 
     def see(name: str, x: Tensor) -> None:

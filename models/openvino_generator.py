@@ -208,10 +208,8 @@ class _Compiler:
             traced = decoder(module.eval(), example_input=example, trace_kwargs={"check_trace": False})
         model = frontend.convert(frontend.load(traced))
         model.reshape({port: list(tensor.shape) for port, tensor in zip(model.inputs, example, strict=True)})
-        passes = import_module("openvino.passes")
-        folding = passes.Manager()
-        folding.register_pass(passes.ConstantFolding())  # rounding is seen as such where its steps are constants
-        folding.run_passes(model)
+        if precision == "int8":
+            self._fold_constants(model)
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
             "INFERENCE_NUM_THREADS": self._threads,
@@ -222,6 +220,13 @@ class _Compiler:
             return _Graph(self._core.compile_model(model, "CPU", options))
         except RuntimeError:  # bfloat16 where the CPU has no instructions for it
             raise HonestFaceError(f"OpenVINO cannot run this bundle in {precision} on this CPU") from None
+
+    def _fold_constants(self, model: Any) -> None:
+        """OpenVINO sees rounding as such, and computes with integers, where its steps are constants."""
+        passes = import_module("openvino.passes")
+        manager = passes.Manager()
+        manager.register_pass(passes.ConstantFolding())
+        manager.run_passes(model)
 
 
 def _import_openvino() -> Any:
