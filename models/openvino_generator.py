@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -196,7 +197,7 @@ class _Compiler:
 
     def __init__(self, threads: int) -> None:
         self._openvino = _import_openvino()
-        self._core = self._openvino.Core()
+        self._core = _core()
         self._threads = threads
 
     def graph(self, module: nn.Module, example: tuple[Tensor, ...], precision: Heavy = "float32") -> _Graph:
@@ -227,6 +228,13 @@ class _Compiler:
         manager = passes.Manager()
         manager.register_pass(passes.ConstantFolding())
         manager.run_passes(model)
+
+
+@cache
+def _core() -> Any:
+    """One for the process: each gives the thread another stack for signals and puts back the one before when it ends,
+    which a core that ended earlier may have taken along; the next signal would then kill the process."""
+    return _import_openvino().Core()
 
 
 def _import_openvino() -> Any:

@@ -108,6 +108,19 @@ def test_a_precision_that_the_cpu_does_not_have_is_one_line() -> None:
     assert told == "models.errors.HonestFaceError: OpenVINO cannot run this bundle in bfloat16 on this CPU"
 
 
+def test_generators_end_in_any_order_and_signals_still_arrive() -> None:
+    code = (
+        "import faulthandler, gc, os, signal; faulthandler.enable()\n"  # as pytest does: signals have their own stack
+        "from models.openvino_generator import OpenVINOGenerator; from tests.small_generator import small_generator\n"
+        "first, second = (OpenVINOGenerator(small_generator(), 1) for _ in range(2))\n"
+        "del first; gc.collect(); del second; gc.collect()\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('arrived'))\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "arrived\n"), ended.stderr
+
+
 def test_nothing_is_reported_to_the_vendor() -> None:
     code = (
         "import sys; from models.openvino_generator import _import_openvino; _import_openvino().Core();"
