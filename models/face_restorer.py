@@ -174,7 +174,8 @@ class FaceRestorer:
             except NoFaceError as error:
                 name = names[index] if names else f"reference {index + 1}"
                 raise NoFaceError(f"{name}: {error}") from None
-            references.append(Reference(to_network([face.crop])[0], face.landmarks, face.identity))
+            image = to_network([face.crop])[0]
+            references.append(Reference(image, face.landmarks, face.identity, picture.generated))
         return references
 
     def prepare(self, picture: Picture, options: Options) -> Prepared:

@@ -29,13 +29,15 @@ Json = dict[str, object]
 @dataclass(frozen=True)
 class ReferenceEvidence:
     """One reference: A-LD to the input (Eq. 6, squared px at 512), identity angles in degrees, whether it shows another
-    person than the input (None: the input cannot tell), and whether the face was restored with it."""
+    person than the input (None: the input cannot tell), whether the face was restored with it, and whether its picture
+    says that a trained model made part of it: such a face is no evidence of how a person looks."""
 
     affine_landmark_distance: float
     angle_to_input: float
     angle_to_restored: float
     wrong_person: bool | None
     used: bool
+    generated: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +77,7 @@ class HonestyReport:
                     "identity_angle_to_restored": _number(one.angle_to_restored, "degrees", identity),
                     "wrong_person": one.wrong_person,
                     "used": one.used,
+                    "generated": one.generated,
                 }
                 for one in self.references
             ],
@@ -141,7 +144,8 @@ def _evidence(
     between = identity_angles(packed.identity, packed.identity)
     wrong = wrong_person(to_input, between, angle, matching_angle)
     used = used_references(to_input, between, matching_angle)
-    rows = zip(distances, to_input, to_restored, wrong, used, strict=True)
+    generated = [reference.generated for reference in references]
+    rows = zip(distances, to_input, to_restored, wrong, used, generated, strict=True)
     chosen = min((i for i in range(len(used)) if used[i]), key=distances.__getitem__)
     return tuple(ReferenceEvidence(*row) for row in rows), chosen
 

@@ -31,6 +31,7 @@ from models.picture_effort import (
     tiff_number,
     without_exif,
 )
+from models.restoration_mark import says_generated
 
 #: Pixels a side that a format can hold.
 LONGEST_SIDE: dict[PictureFormat, int] = {"png": 2**31 - 1, "jpeg": 65_535, "webp": 16_383}
@@ -47,12 +48,14 @@ class PictureLimits:
 @dataclass(frozen=True)
 class Picture:
     """An upright picture: `pixels` `[H, W, 3]` in sRGB, `alpha` `[H, W]` (255 opaque) or None, the file's `format`;
-    `first_of_several`: the file holds more of them, pages or frames."""
+    `first_of_several`: the file holds more of them, pages or frames; `generated`: it says that a trained model made it
+    or part of it."""
 
     pixels: Pixels
     alpha: Pixels | None = None
     format: str = "png"
     first_of_several: bool = False
+    generated: bool = False
 
     @property
     def width(self) -> int:
@@ -187,7 +190,7 @@ def decode(data: bytes, limits: PictureLimits | None = None) -> Picture:
     except Exception as error:
         raise PictureError(f"the {kind.label} file is truncated or damaged: its pixels cannot be decoded") from error
     try:
-        return replace(_to_picture(image, kind), first_of_several=several)
+        return replace(_to_picture(image, kind), first_of_several=several, generated=says_generated(image.info))
     except (PictureError, MemoryError):
         raise
     except Exception as error:

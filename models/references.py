@@ -13,11 +13,13 @@ from models.errors import GeometryError
 @dataclass(frozen=True, eq=False)
 class Reference:
     """One aligned reference face: `image [3, 512, 512]` RGB in [-1, 1], `landmarks [68, 2]` in its pixels, and the unit
-    vector `identity [d]`. Raises `GeometryError` for landmarks that are not finite."""
+    vector `identity [d]`; `generated` if its picture says that a trained model made it or part of it. Raises
+    `GeometryError` for landmarks that are not finite."""
 
     image: Tensor
     landmarks: Tensor
     identity: Tensor
+    generated: bool = False
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.landmarks.shape != (68, 2) or self.identity.ndim != 1:

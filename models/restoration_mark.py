@@ -1,9 +1,12 @@
 """The mark of a restored picture: metadata that says a trained network made part of it, and which (docs/adr/025)."""
 
+from collections.abc import Mapping
 from xml.sax.saxutils import quoteattr
 
 #: IPTC's word, in its NewsCodes, for a photograph that what a trained model made was put into.
 _SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+#: What that word and the one for a picture that is wholly made so have in common.
+_MADE = b"rainedAlgorithmicMedia"
 
 
 def restoration_mark(profile: str, version: str) -> bytes:
@@ -18,3 +21,10 @@ def restoration_mark(profile: str, version: str) -> bytes:
         f' xmp:CreatorTool={tool} Iptc4xmpExt:DigitalSourceType="{_SOURCE}"/>'
         '</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
     ).encode()
+
+
+def says_generated(metadata: Mapping[str | tuple[int, int], object]) -> bool:
+    """Whether a picture's metadata, as Pillow has read them, say that a trained model made it or part of it; whoever
+    wrote them, and without parsing what a stranger sent."""
+    xmp = metadata.get("xmp", b"")
+    return isinstance(xmp, bytes) and _MADE in xmp

@@ -31,7 +31,7 @@ def answer(
     model: ModelInfo,
 ) -> Answer:
     """Puts an encoded picture and what was done to its faces into the wanted form."""
-    faces, media_type = len(restoration.faces), MEDIA_TYPES[format]
+    faces, media_type, uploaded = len(restoration.faces), MEDIA_TYPES[format], restoration.picture
     if body == "image":
         return Answer(picture, media_type, faces)
     described: dict[str, object] = {
@@ -45,6 +45,7 @@ def answer(
         {
             "request_id": request_id,
             "model": {"bundle": model.bundle, "version": model.version, "profile": model.profile},
+            "upload": {"first_of_several": uploaded.first_of_several, "generated": uploaded.generated},
             "picture": described,
             "faces": [_face(face, diagnostics) for face in restoration.faces],
         }

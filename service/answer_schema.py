@@ -51,6 +51,10 @@ _REFERENCE = _object(
             "description": "Whether it seems to show somebody else than the input; null: the input cannot tell.",
         },
         "used": {"type": "boolean", "description": "Whether the face was restored with it."},
+        "generated": {
+            "type": "boolean",
+            "description": "Whether its metadata say that a trained model made it or part of it: no evidence then.",
+        },
     },
 )
 _REPORT = _object(
@@ -97,6 +101,19 @@ DOCUMENT_SCHEMA = _object(
     {
         "request_id": {**_STRING, "description": "That of the X-Request-Id header"},
         "model": _object("The bundle", {"bundle": _STRING, "version": _STRING, "profile": _STRING}),
+        "upload": _object(
+            "What was sent",
+            {
+                "first_of_several": {
+                    "type": "boolean",
+                    "description": "Whether the file holds more pictures, as pages or frames, which were not restored.",
+                },
+                "generated": {
+                    "type": "boolean",
+                    "description": "Whether its metadata say that a trained model made it or part of it.",
+                },
+            },
+        ),
         "picture": _object(
             "The restored picture",
             {
@@ -115,6 +132,7 @@ _PNG = "iVBORw0KGgo="
 DOCUMENT_EXAMPLE = {
     "request_id": "0b8ec0a1f34f4d0e8f6f",
     "model": {"bundle": "honestface-tiny", "version": "0.17.0", "profile": "tiny"},
+    "upload": {"first_of_several": False, "generated": False},
     "picture": {"media_type": "image/png", "width": 1600, "height": 1200, "base64": _PNG},
     "faces": [
         {
@@ -130,6 +148,7 @@ DOCUMENT_EXAMPLE = {
                         "identity_angle_to_restored": {"value": 17.552, "unit": _DEGREES, "by": _PERSON},
                         "wrong_person": False,
                         "used": True,
+                        "generated": False,
                     }
                 ],
                 "affine_landmark_distance_eyes": {"value": 61.155, "unit": _SQUARED, "by": _POINTS},

@@ -36,11 +36,13 @@ class ServiceError(Exception):
 
 @dataclass(frozen=True)
 class Restored:
-    """A restored picture as a file's bytes, its media type, and what was done to each face."""
+    """A restored picture as a file's bytes, its media type, what was done to each face, and what is to be known of the
+    `upload`; both as in the JSON answer (docs/service.md)."""
 
     picture: bytes
     media_type: str
     faces: list[dict[str, Any]]
+    upload: dict[str, bool]
     request_id: str
 
     def save(self, path: str | Path) -> None:
@@ -251,5 +253,9 @@ def _restored(response: httpx.Response) -> Restored:
     document = _json(response)
     picture = document["picture"]
     return Restored(
-        base64.b64decode(picture["base64"]), picture["media_type"], document["faces"], document["request_id"]
+        base64.b64decode(picture["base64"]),
+        picture["media_type"],
+        document["faces"],
+        document["upload"],
+        document["request_id"],
     )

@@ -72,7 +72,7 @@ def restore(
     from models.face_restorer import Options
     from service.logs import ignore_warnings_of_pictures
     from service.restore_archive import Plan, check_overwritten, plan_folder, plan_list, restore_archive, restore_each
-    from service.restore_files import FileRestorer, Targets, is_archive, one_line, read_picture
+    from service.restore_files import FileRestorer, Targets, generated_warning, is_archive, one_line, read_picture
 
     ignore_warnings_of_pictures()
     try:
@@ -92,6 +92,9 @@ def restore(
     picture = None if archive else read_picture(photo, upscale)
     pictures = [read_picture(path) for path in reference or []]
     names = [str(path) for path in reference or []]
+    for path, shown in zip(reference or [], pictures, strict=True):
+        if shown.generated:
+            typer.echo(f"warning: {generated_warning(path)}", err=True)
     model = describe_model(bundle)
 
     if workers:

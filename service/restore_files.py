@@ -134,14 +134,23 @@ class FileRestorer:
         }
 
     def _warnings(self, photo: Path, restoration: Restoration) -> tuple[str, ...]:
-        several = (f"{photo} holds several pictures, as pages or frames: only the first was restored",)
-        return several * restoration.picture.first_of_several + tuple(
+        found = []
+        if restoration.picture.first_of_several:
+            found.append(f"{photo} holds several pictures, as pages or frames: only the first was restored")
+        if restoration.picture.generated:
+            found.append(generated_warning(photo))
+        return *found, *(
             f"{name} seems to show another person than {photo} "
             f"({evidence.angle_to_input:.0f} degrees apart, up to {report.matching_angle:.0f} match)"
             for report in restoration.reports
             for name, evidence in zip(self.names, report.references, strict=False)
             if evidence.wrong_person
         )
+
+
+def generated_warning(path: Path) -> str:
+    """What to tell about a picture that says of itself that it was not only photographed."""
+    return f"{path} says that a trained model made it or part of it: its faces may be guesses"
 
 
 def read_picture(path: Path, upscale: int = 1) -> Picture:

@@ -23,6 +23,13 @@ export function card(face, index, total, before, after) {
   );
 }
 
+export function notices(upload) {
+  const told = [];
+  if (upload.generated) told.push("The photograph says that a trained model made it or part of it: its faces may be guesses.");
+  if (upload.first_of_several) told.push("The file holds several pictures; only the first was restored.");
+  return told.map((text) => make("p", { class: "verdict warn" }, text));
+}
+
 const degrees = (angle) => `${Math.round(angle)}°`;
 const strangers = (report) => report.references.filter((reference) => reference.wrong_person);
 const moved = (report) => report.identity_angle.value > report.identity_matching_angle.value;
@@ -44,6 +51,9 @@ function* sentences(report) {
   for (const [index, reference] of report.references.entries()) {
     const angle = reference.identity_angle_to_restored.value;
     const name = `Reference ${index + 1}`;
+    if (reference.generated) {
+      yield [`${name} says that a trained model made it or part of it: it is no evidence of how the person looks.`, "warn"];
+    }
     if (reference.wrong_person) {
       const left = reference.used ? "" : " It was left out.";
       yield [`${name} seems to show another person than the photograph.${left} Remove it unless you know better.`, "warn"];

@@ -1,6 +1,6 @@
 // The answer on the page: before and after under a slider, as a whole or face by face, with landmarks and downloads.
 
-import { card } from "./report.js";
+import { card, notices } from "./report.js";
 import { make, shape } from "./dom.js";
 
 const $ = (id) => document.getElementById(id);
@@ -32,6 +32,7 @@ export async function show(photo, answer, upscale, told) {
   $("empty").hidden = true;
   $("shown").hidden = false;
   $("faces-report").replaceChildren(
+    ...notices(answer.upload),
     ...answer.faces.map((face, index) => card(face, index, answer.faces.length, placed(before), placed(after))),
   );
 }

@@ -54,7 +54,7 @@ def test_what_a_report_may_leave_open() -> None:
     )
     report = replace(
         honesty_report(analyzer(), face, other.crop, ()),
-        references=(ReferenceEvidence(math.inf, 90.0, 90.0, None, True),),
+        references=(ReferenceEvidence(math.inf, 90.0, 90.0, None, True, False),),
         affine_landmark_distance_eyes=math.inf,
         affine_landmark_distance_mouth=math.inf,
     )

@@ -214,7 +214,7 @@ def test_a_set_without_references_is_not_sent() -> None:
 def test_a_picture_is_saved_as_what_it_is(
     tmp_path: Path, media_type: str, fitting: list[str], other: list[str]
 ) -> None:
-    restored = Restored(b"picture", media_type, [], "id")
+    restored = Restored(b"picture", media_type, [], {}, "id")
     for name in fitting:
         restored.save(tmp_path / name)
         assert (tmp_path / name).read_bytes() == b"picture"

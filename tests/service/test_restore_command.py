@@ -102,6 +102,18 @@ def test_a_reference_of_somebody_else_is_told(run: Run, tmp_path: Path) -> None:
     assert result.err.count("\n") == 1
 
 
+def test_a_restored_picture_is_no_evidence(run: Run, tmp_path: Path) -> None:
+    source, restored = save(tmp_path / "in.png"), tmp_path / "restored.png"
+    assert run(source, "-o", restored).err == ""
+    told = f"warning: {restored} says that a trained model made it or part of it: its faces may be guesses\n"
+    report = tmp_path / "report.json"
+    as_reference = run(source, "-r", restored, "-r", source, "-o", tmp_path / "out.png", "--report", report)
+    assert as_reference.err == told
+    (face,) = json.loads(report.read_bytes())["faces"]
+    assert [each["generated"] for each in face["report"]["references"]] == [True, False]
+    assert run(restored, "-o", tmp_path / "again.png").err == told
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
