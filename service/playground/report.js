@@ -40,7 +40,9 @@ function judge(report) {
   if (report.identity_legible && moved(report)) return ["warn", "Take care: the face may have become another person’s."];
   if (!count) return ["open", "Restored without references: fine detail is what faces look like in general, not evidence of this one."];
   const limit = report.identity_matching_angle.value;
-  const backed = report.references.filter((reference) => reference.identity_angle_to_restored.value <= limit).length;
+  const alike = report.references.filter((reference) => reference.identity_angle_to_restored.value <= limit);
+  const backed = alike.filter((reference) => !reference.generated).length;
+  if (alike.length && !backed) return ["warn", "Take care: only pictures that a trained model made or changed look like the restored person."];
   if (!backed) return ["warn", "Take care: no reference and the restored face look like one person."];
   const who = backed === 1 ? "one reference that looks" : `${backed} references that look`;
   return ["good", `Backed by ${who} like the restored person.`];
