@@ -10,21 +10,18 @@ from models.eight_bits import measured_ranges
 from models.errors import HonestFaceError
 from models.face_restorer import FaceJob, FaceRestorer
 from models.tiny_unet import TinyUNet
-from training.degradation import PRESETS, Degradation, degrade
+from training.degradation import PRESETS, degrade
 from training.evaluation import reference_of
 from training.faces import Faces
 
 DIGITS = 4
 
-#: More grain than any preset has: it reaches far beyond other faces' ranges, and must not come to grief there.
-_GRAIN = Degradation(blur=(0.1, 0.1), down=(1, 1), noise=(20, 80), jpeg=(95, 95), resampling="bicubic")
-
 
 def measure_activation_ranges(
     bundle: Bundle, faces: Faces, count: int, presets: Sequence[str] = tuple(PRESETS)
 ) -> dict[str, tuple[float, float]]:
-    """Ranges for each convolution, from `count` faces that are restored blind and, where the person has another
-    picture, with it; the presets and strong grain take turns, and a face's place in the list seeds its degradation.
+    """Least and largest value at each convolution while `count` faces are restored, blind and, where the person has
+    another picture, with it; the presets take turns, and a face's place in the list seeds its degradation.
 
     Raises:
         HonestFaceError: the bundle is not of the tiny profile's kind, which alone is run in int8.
@@ -33,10 +30,9 @@ def measure_activation_ranges(
         raise HonestFaceError(f"{bundle.folder}: activation ranges are for bundles of the tiny profile")
     restorer = FaceRestorer(bundle.generator, bundle.analyzer)
     targets = faces.targets[:: max(1, len(faces.targets) // count)][:count]
-    degradations = [*(PRESETS[name] for name in presets), _GRAIN]
     with measured_ranges(bundle.generator) as found:
         for place, index in enumerate(targets):
-            degradation = degradations[place % len(degradations)]
+            degradation = PRESETS[presets[place % len(presets)]]
             lq = degrade(faces.enlarged(index), degradation, np.random.default_rng((9, place)))
             face = whole_picture(bundle.analyzer, lq)
             own = [reference_of(bundle, faces, other) for other in faces.others(index)[:1]]
