@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from PIL import Image
 
 from models.aligned_face import whole_picture
 from models.honesty_report import ReferenceEvidence, honesty_report
 from service.answer_schema import DOCUMENT_EXAMPLE, DOCUMENT_SCHEMA
-from tests.service.running import ANNA_PHOTO, Running
+from tests.pictures import file
+from tests.service.running import ANNA_PHOTO, Running, pixels_of
 from tests.toy_faces import ANNA, BEN, analyzer, photo
 
 MAPS = {"attention_map", "change_map"}
@@ -46,6 +48,22 @@ def test_real_answers(toy: Running, diagnostics: str, references: int) -> None:
     (face,) = response.json()["faces"]
     assert ("report" in face) == (diagnostics != "none")
     assert set(face.get("report", {})) & MAPS == (MAPS if diagnostics == "full" else set())
+
+
+def test_what_a_file_says_of_itself_is_answered(toy: Running) -> None:
+    def answered(image: bytes, *references: bytes) -> tuple[dict[str, bool], list[bool]]:
+        files = [("image", image), *(("references", each) for each in references)]
+        response = toy.client.post("/restore", files=files, headers={"accept": "application/json"})
+        (face,) = response.json()["faces"]
+        return response.json()["upload"], [each["generated"] for each in face["report"]["references"]]
+
+    restored = toy.client.post("/restore", files={"image": ANNA_PHOTO}).content
+    plain = {"first_of_several": False, "generated": False}
+    assert answered(ANNA_PHOTO, restored, ANNA_PHOTO) == (plain, [True, False])
+    assert answered(restored) == (plain | {"generated": True}, [])
+    pages = [Image.fromarray(pixels_of(ANNA_PHOTO))] * 2
+    tiff = file(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert answered(tiff) == (plain | {"first_of_several": True}, [])
 
 
 def test_what_a_report_may_leave_open() -> None:

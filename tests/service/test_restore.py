@@ -9,12 +9,11 @@ from collections.abc import Iterator
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
 
 from models.geometry import FFHQ_512, five_points, transform_points
 from service.keys import hash_key
 from tests.models.recording import Recording
-from tests.pictures import file, restored_by
+from tests.pictures import restored_by
 from tests.service.running import (
     ALIGNED_PHOTO,
     ANNA_PHOTO,
@@ -51,22 +50,6 @@ def test_references_reach_the_face(toy: Running) -> None:
     guided = toy.client.post("/restore", files=files, data=plain).content
     gain = brightening(ANNA_PHOTO, guided) - brightening(ANNA_PHOTO, blind)
     assert gain == pytest.approx(0.08, abs=0.02)
-
-
-def test_what_a_file_says_of_itself_is_answered(toy: Running) -> None:
-    def answered(image: bytes, *references: bytes) -> tuple[dict[str, bool], list[bool]]:
-        files = [("image", image), *(("references", each) for each in references)]
-        response = toy.client.post("/restore", files=files, headers={"accept": "application/json"})
-        (face,) = response.json()["faces"]
-        return response.json()["upload"], [each["generated"] for each in face["report"]["references"]]
-
-    restored = toy.client.post("/restore", files={"image": ANNA_PHOTO}).content
-    plain = {"first_of_several": False, "generated": False}
-    assert answered(ANNA_PHOTO, restored, ANNA_PHOTO) == (plain, [True, False])
-    assert answered(restored) == (plain | {"generated": True}, [])
-    pages = [Image.fromarray(pixels_of(ANNA_PHOTO))] * 2
-    tiff = file(pages[0], "TIFF", save_all=True, append_images=pages[1:])
-    assert answered(tiff) == (plain | {"first_of_several": True}, [])
 
 
 def test_strength_zero_leaves_the_face(toy: Running) -> None:
