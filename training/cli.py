@@ -67,7 +67,7 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="Folder of aligned faces: with index.csv, or a folder per person.")],
     out: Annotated[Path, typer.Option(help="Folder for the table (Markdown, CSV, JSON) and the picture sheet.")],
     bundle: Annotated[Path | None, typer.Option(help="Bundle to measure; the embedded one by default.")] = None,
-    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2, wide, small or mild.")] = "vqfr-v2",
+    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2, wide, small, mild or print.")] = "vqfr-v2",
     split: Annotated[str, typer.Option(help="Part of the data.")] = "val",
     held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
     count: Annotated[int, typer.Option(min=1, help="At most this many faces.")] = 1000,
@@ -139,7 +139,7 @@ def label_faces(
 def degrade_sheet(
     data: Annotated[Path, typer.Option(help="Folder of aligned faces: with index.csv, or a folder per person.")],
     out: Annotated[Path, typer.Option(help="The picture to write.")],
-    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2, wide, small or mild.")] = "vqfr-v2",
+    preset: Annotated[str, typer.Option(help="Degradation: vqfr-v1, vqfr-v2, wide, small, mild or print.")] = "vqfr-v2",
     split: Annotated[str, typer.Option(help="Part of the data.")] = "train",
     held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
     count: Annotated[int, typer.Option(min=1, help="Faces, one a row.")] = 6,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from models.geometry import Pixels
+from training.print_damage import PrintDamage, print_damage
 
 Range = tuple[float, float]
 
@@ -34,6 +35,7 @@ class Degradation:
     second_jpeg: float = 0.0
     sharpen: float = 0.0
     scan_texture: float = 0.0
+    print_damage: PrintDamage | None = None
     resampling: Literal["bilinear", "bicubic"] = "bilinear"
 
 
@@ -76,6 +78,17 @@ PRESETS = {
         scan_texture=0.05,
         resampling="bicubic",
     ),
+    # scans of old prints and of printed pages, and pictures taken in little light (docs/adr/028)
+    "print": Degradation(
+        blur=(0.1, 3),
+        down=(1, 3),
+        noise=(0, 8),
+        jpeg=(50, 100),
+        grey=0.3,
+        colour_cast=0.1,
+        print_damage=PrintDamage(),
+        resampling="bicubic",
+    ),
 }
 
 
@@ -100,6 +113,8 @@ def degrade(
     small = (max(4, round(height / down)), max(4, round(width / down)))
     image = _resized(image, small, preset)
     image = _extras_before_noise(image, preset, rng)
+    if preset.print_damage is not None:
+        image = print_damage(image, preset.print_damage, rng)
     sigma = rng.uniform(*preset.noise) / 255
     noise = rng.standard_normal(tuple(image.shape), dtype=np.float32)
     image = (image + sigma * torch.from_numpy(noise)).clamp(0, 1)

@@ -14,7 +14,7 @@ from training.stage import TrainingConfig
 CONFIGS = Path(training.__file__).parent / "configs"
 AT_LEAST = "Input should be greater than or equal to"
 AT_MOST = "Input should be less than or equal to"
-NAMES = "vqfr-v1, vqfr-v2, wide, small, mild"
+NAMES = "vqfr-v1, vqfr-v2, wide, small, mild, print"
 
 
 def load(stage: str, *overrides: str) -> TrainingConfig:
