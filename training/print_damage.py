@@ -19,7 +19,7 @@ class PrintDamage:
     grain: float = 0.8
     strongest_grain: float = 60.0
     grey_grain: float = 0.6
-    scratches: float = 0.5
+    scratches: float = 0.75
 
 
 def print_damage(image: Tensor, damage: PrintDamage, rng: np.random.Generator) -> Tensor:
@@ -60,14 +60,14 @@ def halftone(image: Tensor, period: float, rng: np.random.Generator) -> Tensor:
 
 
 def scratch(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Up to five scratches or creases from edge to edge or short, and up to 60 specks, each light or dark."""
+    """Up to ten scratches or creases, short ones and long, and up to 58 specks, light and dark."""
     height, width = image.shape[2:]
     side = max(height, width)
     twice = (2 * width, 2 * height)  # drawn at twice the size: thin lines are smooth
     for light in (True, False):
         drawing = Image.new("L", twice)
         draw = ImageDraw.Draw(drawing)
-        for _ in range(rng.integers(0, 4 if light else 3)):
+        for _ in range(rng.integers(0, 7 if light else 5)):
             draw.line(_crack(side, rng), fill=int(rng.integers(110, 256)), width=_thickness(side, rng), joint="curve")
         for _ in range(rng.integers(0, 40 if light else 20)):
             x, y = rng.uniform(0, twice[0]), rng.uniform(0, twice[1])
