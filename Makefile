@@ -42,8 +42,9 @@ bench: $(BENCH) ## what a face and an answer cost, and what an overload does: th
 	$(BIN)/python -m benchmarks.service --seconds 8
 	$(BIN)/python -m benchmarks.endurance overload
 
-screenshot: $(DEV) ## the README's picture of the playground (needs Chromium)
+screenshot: $(DEV) ## the README's pictures: the playground (needs Chromium) and damaged prints
 	$(BIN)/python -m benchmarks.screenshot
+	$(BIN)/python -m benchmarks.prints
 
 image-check: $(DEMO) ## the Dockerfile built and proven without a Docker engine (root; apt: buildah, debootstrap, runc)
 	$(BIN)/python -m docker.image_check

@@ -18,7 +18,7 @@ from models.face_restorer import FaceRestorer, Options
 from models.geometry import Pixels
 from models.picture import Picture
 from training.images import to_image
-from training.print_damage import grain, halftone, scratch
+from training.print_damage import grain, halftone
 
 ENLARGED, HEAD, SHOWN = 1536, (370, 60, 1000, 690), 400
 
@@ -41,13 +41,10 @@ def main() -> None:
 
 
 def damaged(photo: Image.Image) -> list[Pixels]:
-    """With grain of 40 levels, with scratches and dust over grain of 12, and in dots of 6 px."""
+    """With film's grain of 40 levels, with grain of each colour, as of little light, and in dots of 6 px."""
     image = to_image(np.asarray(photo))[None] / 2 + 0.5
     rng = np.random.default_rng(5)
-    worn = image
-    for _ in range(4):
-        worn = scratch(worn, rng)
-    prints = grain(image, 40 / 255, True, rng), grain(worn, 12 / 255, True, rng), halftone(image, 6.0, rng)
+    prints = grain(image, 40 / 255, True, rng), grain(image, 40 / 255, False, rng), halftone(image, 6.0, rng)
     return [(print_[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy() for print_ in prints]
 
 

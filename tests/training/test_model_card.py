@@ -22,7 +22,7 @@ def test_the_embedded_bundle_says_what_the_model_card_says() -> None:
 
 def test_every_figure_of_the_embedded_bundle_has_its_command_and_stands_in_the_model_card() -> None:
     metrics = read_manifest(TINY_BUNDLE).metrics
-    assert set(metrics) == {"mild", "vqfr-v1", "vqfr-v2"}
+    assert set(metrics) == {"mild", "print", "vqfr-v1", "vqfr-v2"}
     text = (DOCS / "model_card.md").read_text()
     for preset, found in metrics.items():
         assert found["command"].startswith("honestface evaluate --data DATA ")
