@@ -22,8 +22,8 @@ CARD = ModelCard(
     "who may use these pictures; and as the light end of the `sd21` profile in tests and development.",
     unintended_use="identifying people, for evidence, or for surveillance: a restored face is an estimate. Where the "
     "input says nothing and no reference is given, what appears is an average.",
-    degradation="VQFR's two presets, a wider one, small JPEGs, photographs with little wrong and damaged prints, drawn anew "
-    "each time (training/degradation.py).",
+    degradation="VQFR's two presets, a wider one, small JPEGs, photographs with little wrong and damaged prints, drawn "
+    "anew each time (training/degradation.py).",
     recipe="docs/training.md; settings in training/configs.",
     limits=(
         "Mostly frontal, smiling adults; few glasses, beards and children; little variety of light. Expect worse "
