@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from models.geometry import Pixels
-from training.print_damage import PrintDamage, print_damage
+from training.print_damage import PrintDamage, grain, print_damage
 
 Range = tuple[float, float]
 
@@ -115,9 +115,7 @@ def degrade(
     image = _extras_before_noise(image, preset, rng)
     if preset.print_damage is not None:
         image = print_damage(image, preset.print_damage, rng)
-    sigma = rng.uniform(*preset.noise) / 255
-    noise = rng.standard_normal(tuple(image.shape), dtype=np.float32)
-    image = (image + sigma * torch.from_numpy(noise)).clamp(0, 1)
+    image = grain(image, rng.uniform(*preset.noise) / 255, False, rng)
     image = jpeg(image, rng.uniform(*preset.jpeg))
     if rng.random() < preset.sharpen:  # the halos of an over-eager scanner or phone
         image = (image + rng.uniform(0.3, 1.2) * (image - blur(image, gaussian_kernel(1.0, 1.0, 0.0)))).clamp(0, 1)

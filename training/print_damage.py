@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-SCREEN_ANGLES = (15.0, 75.0, 45.0)  # degrees, of cyan, magenta and black: moire is least where they lie apart
+SCREEN_ANGLES = (15.0, 75.0, 45.0)  # degrees, of red's, green's and blue's screen: moire is least where they lie apart
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def print_damage(image: Tensor, damage: PrintDamage, rng: np.random.Generator) -
 
 
 def grain(image: Tensor, sigma: float, grey: bool, rng: np.random.Generator) -> Tensor:
-    """Film's grain: the same in all colours where it is `grey`. `sigma` in 0..1."""
+    """Gaussian noise, as film's grain the same in all colours where it is `grey`. `sigma` in 0..1."""
     channels = 1 if grey else image.shape[1]
     noise = rng.standard_normal((1, channels, *image.shape[2:]), dtype=np.float32)
     return (image + sigma * torch.from_numpy(noise)).clamp(0, 1)
@@ -48,13 +48,13 @@ def halftone(image: Tensor, period: float, rng: np.random.Generator) -> Tensor:
     turned = rng.uniform(-10, 10)
     rows = torch.arange(image.shape[2], dtype=torch.float32).view(-1, 1)
     columns = torch.arange(image.shape[3], dtype=torch.float32).view(1, -1)
+    turns = 2 * np.pi / period
     steepness = rng.uniform(4, 12)  # of ink's edge: the lower, the softer the scan
     screens = []
     for angle in angles:
         a = np.deg2rad(angle + turned)
         u = rows * np.cos(a) + columns * np.sin(a)
         v = columns * np.cos(a) - rows * np.sin(a)
-        turns = 2 * np.pi / period
         screens.append(0.5 + 0.25 * (torch.cos(turns * u) + torch.cos(turns * v)))
     return torch.sigmoid(steepness * (image - torch.stack(screens)))
 
