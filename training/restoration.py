@@ -1,6 +1,6 @@
 """What both restoration stages, blind and reference-conditioned, share: settings, frozen parts, LoRA, losses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -18,11 +18,18 @@ from training.feature_distance import VGG16FeatureDistance
 from training.grid_loss import grid_loss
 from training.onnx_recogniser import RecogniserConfig
 from training.perceptual_distance import PerceptualConfig
+from training.psnr_loss import psnr_loss
 from training.seam_loss import seam_loss
 from training.spectrum_loss import SMALLEST_SIDE, spectrum_loss
 from training.squares import DecodedSquare
 from training.stage import Presets, Weight
 from training.texture_loss import WINDOW, texture_loss
+
+PIXEL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": F.l1_loss,
+    "mse": F.mse_loss,
+    "psnr": psnr_loss,
+}
 
 
 class RestorationConfig(RestorationAdversarialConfig):
@@ -46,7 +53,7 @@ class RestorationConfig(RestorationAdversarialConfig):
     """Side in pixels of the square inside it that is decoded for the losses on pixels."""
     latent_weight: Weight = 1.0
     pixel_weight: Weight = 1.0
-    pixel_loss: Literal["l1", "mse"] = "l1"
+    pixel_loss: Literal["l1", "mse", "psnr"] = "l1"
     grid_weight: Weight = 0.0
     """Of what repeats from patch to patch (`grid_loss`)."""
     seam_weight: Weight = 0.0
@@ -160,7 +167,7 @@ def restoration_losses(
     step: int,
 ) -> dict[str, Tensor]:
     """Losses of restored latents `[B, C, h, w]` against target latents, and of a decoded square against the truth."""
-    pixel_loss = F.l1_loss if config.pixel_loss == "l1" else F.mse_loss
+    pixel_loss = PIXEL_LOSSES[config.pixel_loss]
     losses = {
         "latent": config.latent_weight * F.l1_loss(restored, target),
         "pixels": config.pixel_weight * pixel_loss(decoded.restored, decoded.truth),

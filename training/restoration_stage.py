@@ -32,9 +32,9 @@ class Given:
 class RestorationStage(Stage):
     """`restoration_losses` of random squares of each face, what discriminators add, and Eq. 8 of whole faces.
 
-    That is L1 and what repeats from patch to patch on latents; L1 or MSE, seams and spectrum on the decoded square; a
-    perceptual distance of any kind and texture on part of it, every `feature_every` steps; and every `face_every`
-    steps, where `identity_weight` is set, whole faces instead for the `encoders`.
+    That is L1 and what repeats from patch to patch on latents; L1, MSE or PSNR, seams and spectrum on the decoded
+    square; a perceptual distance of any kind and texture on part of it, every `feature_every` steps; and every
+    `face_every` steps, where `identity_weight` is set, whole faces instead for the `encoders`.
     """
 
     network: HonestFace
