@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.arguments import at_least_one
 from benchmarks.dlib_descriptor import DlibDescriptor
 from benchmarks.judged_faces import RealPair, restored_faces, restored_pairs, small_pictures
 from benchmarks.openseeface import EYES, MOUTH, OF_68, OpenSeeFace
@@ -295,12 +296,6 @@ def judge(bundle: Bundle, faces: Faces, judges: Judges, options: argparse.Namesp
         yield judge_landmarks(bundle, faces, judges, options.pictures)
 
 
-def _at_least_one(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
-    return number
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="aligned faces: index.csv, or a folder per person")
@@ -311,9 +306,9 @@ def main() -> None:
     parser.add_argument(
         "--preset", default="vqfr-v2", choices=sorted(PRESETS), help="degradation of the restored faces"
     )
-    parser.add_argument("--count", type=_at_least_one, default=40, help="restored faces at most")
+    parser.add_argument("--count", type=at_least_one, default=40, help="restored faces at most")
     parser.add_argument(
-        "--pictures", type=_at_least_one, help="pictures at most for verification and landmarks; all by default"
+        "--pictures", type=at_least_one, help="pictures at most for verification and landmarks; all by default"
     )
     parser.add_argument("--topics", nargs="+", default=TOPICS, choices=TOPICS)
     parser.add_argument("--device", default="cpu", help="where the generator runs")

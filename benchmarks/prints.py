@@ -44,7 +44,7 @@ def damaged(photo: Image.Image) -> list[Pixels]:
     """With film's grain of 40 levels, with grain of each colour, as of little light, and in dots of 6 px."""
     image = to_image(np.asarray(photo))[None] / 2 + 0.5
     rng = np.random.default_rng(5)
-    prints = grain(image, 40 / 255, True, rng), grain(image, 40 / 255, False, rng), halftone(image, 6.0, rng)
+    prints = grain(image, 40 / 255, True, rng), grain(image, 40 / 255, False, rng), halftone(image, 6.0, True, rng)
     return [(print_[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy() for print_ in prints]
 
 

@@ -12,10 +12,11 @@ SCREEN_ANGLES = (15.0, 75.0, 45.0)  # degrees, of red's, green's and blue's scre
 
 @dataclass(frozen=True)
 class PrintDamage:
-    """Chances 0..1: `halftone`, else `grain` of a sigma of up to `strongest_grain` levels of 255, grey in
-    `grey_grain` of these; then `scratches`, with dust."""
+    """Chances 0..1: `halftone`, grey in `grey_halftone` of these, else `grain` of a sigma of up to `strongest_grain`
+    levels of 255, grey in `grey_grain` of these; then `scratches`, with dust."""
 
     halftone: float = 0.15
+    grey_halftone: float = 0.5
     grain: float = 0.8
     strongest_grain: float = 60.0
     grey_grain: float = 0.6
@@ -25,7 +26,7 @@ class PrintDamage:
 def print_damage(image: Tensor, damage: PrintDamage, rng: np.random.Generator) -> Tensor:
     """A damaged `[1, 3, H, W]` in 0..1 of one in 0..1; grain and dots are as fine as its pixels allow."""
     if rng.random() < damage.halftone:
-        image = halftone(image, rng.uniform(2.5, 7.0), rng)
+        image = halftone(image, rng.uniform(2.5, 7.0), rng.random() < damage.grey_halftone, rng)
     elif rng.random() < damage.grain:
         image = grain(image, rng.uniform(0, damage.strongest_grain) / 255, rng.random() < damage.grey_grain, rng)
     return scratch(image, rng) if rng.random() < damage.scratches else image
@@ -38,9 +39,9 @@ def grain(image: Tensor, sigma: float, grey: bool, rng: np.random.Generator) -> 
     return (image + sigma * torch.from_numpy(noise)).clamp(0, 1)
 
 
-def halftone(image: Tensor, period: float, rng: np.random.Generator) -> Tensor:
-    """Dots whose size is the tone, `period` pixels apart, on a screen turned for each colour; half of the time grey."""
-    if rng.random() < 0.5:
+def halftone(image: Tensor, period: float, grey: bool, rng: np.random.Generator) -> Tensor:
+    """Dots whose size is the tone, `period` pixels apart: of one screen where it is `grey`, else of one a colour."""
+    if grey:
         image = image.mean(1, keepdim=True).expand(-1, 3, -1, -1)
         angles = (45.0,) * 3
     else:

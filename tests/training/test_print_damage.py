@@ -39,7 +39,7 @@ def test_grain_has_the_sigma_that_it_is_given(grey: bool) -> None:
 
 
 def test_the_mean_of_the_dots_is_the_tone() -> None:
-    means = [float(halftone(flat(tone), 5, rng()).mean()) for tone in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    means = [float(halftone(flat(tone), 5, True, rng()).mean()) for tone in (0.1, 0.3, 0.5, 0.7, 0.9)]
     assert means == sorted(means)
     assert means[2] == pytest.approx(0.5, abs=0.02)
     assert means[0] < 0.2 and means[4] > 0.8
@@ -48,14 +48,20 @@ def test_the_mean_of_the_dots_is_the_tone() -> None:
 @pytest.mark.parametrize("period", [3.0, 6.0])
 def test_dots_are_a_period_apart(period: float) -> None:
     for seed in range(6):
-        power = torch.fft.fft2(halftone(flat(0.5), period, rng(seed))[0, 0] - 0.5).abs()
+        power = torch.fft.fft2(halftone(flat(0.5), period, seed < 3, rng(seed))[0, 0] - 0.5).abs()
         at = divmod(int(power.argmax()), 128)
         frequency = np.hypot(*(min(place, 128 - place) / 128 for place in at))
         assert frequency == pytest.approx(1 / period, rel=0.05)
 
 
+def test_dots_of_colours_have_their_own_screens() -> None:
+    one, other = (halftone(flat(0.5), 5, grey, rng()) for grey in (True, False))
+    assert torch.equal(one[:, 0], one[:, 1]) and not torch.equal(other[:, 0], other[:, 1])
+
+
 def test_half_of_the_halftones_are_grey() -> None:
-    outs = [halftone(flat(0.5, 32), 4, rng(seed)) for seed in range(60)]
+    screens = PrintDamage(halftone=1, scratches=0)
+    outs = [print_damage(flat(0.5, 32), screens, rng(seed)) for seed in range(60)]
     grey = sum(torch.equal(out[:, 0], out[:, 1]) for out in outs)
     assert 18 < grey < 42
 
