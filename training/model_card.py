@@ -30,8 +30,8 @@ CARD = ModelCard(
         "elsewhere.",
         "From inputs of some 20 px a face is a guess, and since it now has texture it looks less like one.",
         "Of damaged prints grain and grey halftone dots go, on the face alone, so that a restored face may stand out "
-        "from a grainy picture; of coloured dots a pattern stays; specks go, but scratches only fade, and "
-        "many stay.",
+        "from a grainy picture; of coloured dots a pattern stays; specks and scratches fade, and many "
+        "stay.",
         "The identity encoder is small: it is good enough to gate references and to warn, not to decide who somebody "
         "is.",
         "The detector was trained on portraits put together into scenes and takes some objects for faces.",
