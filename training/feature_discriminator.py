@@ -18,7 +18,7 @@ class FeatureDiscriminator(nn.Module):
     """Scores (logits) of pictures: a small network on each of VGG16's layers, with spectral normalisation.
 
     A network that already sees leaves it little to learn, as in Projected GANs (Sauer et al., 2021); one from random
-    weights had led to no texture in as many steps (docs/training.md).
+    weights had led to no texture in as many steps (docs/experiments.md).
     """
 
     def __init__(self, vgg16: VGG16FeatureDistance, width: int = 64) -> None:

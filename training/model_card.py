@@ -5,7 +5,7 @@ from models.bundle import ModelCard
 LICENCE = "Apache-2.0 (weights trained by the HonestFace project)"
 PROVENANCE = (
     "Trained from random weights by `honestface train` with the settings in training/configs and the detours that "
-    "docs/training.md tells. The identity encoder learned from SFace's embeddings (OpenCV Zoo, Apache-2.0) of the "
+    "docs/experiments.md tells. The identity encoder learned from SFace's embeddings (OpenCV Zoo, Apache-2.0) of the "
     "training pictures, the landmark network from dlib's landmarks, and the identity loss used SFace beside the "
     "identity encoder; perceptual losses used VGG16 features. None of these teachers is part of the bundle."
 )
