@@ -15,12 +15,12 @@ class PrintDamage:
     """Chances 0..1: `halftone`, grey in `grey_halftone` of these, else `grain` of a sigma of up to `strongest_grain`
     levels of 255, grey in `grey_grain` of these; then `scratches`, with dust."""
 
-    halftone: float = 0.15
+    halftone: float = 0.2
     grey_halftone: float = 0.5
     grain: float = 0.8
     strongest_grain: float = 60.0
     grey_grain: float = 0.6
-    scratches: float = 0.75
+    scratches: float = 0.9
 
 
 def print_damage(image: Tensor, damage: PrintDamage, rng: np.random.Generator) -> Tensor:
@@ -81,7 +81,7 @@ def scratch(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _thickness(side: int, rng: np.random.Generator) -> int:
-    return max(1, round(2 * side * rng.uniform(0.0015, 0.008)))
+    return max(1, round(2 * side * np.exp(rng.uniform(np.log(0.002), np.log(0.016)))))
 
 
 def _crack(side: int, rng: np.random.Generator) -> list[tuple[float, float]]:
