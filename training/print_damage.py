@@ -1,5 +1,6 @@
 """What ails paper prints and their scans (ours): the dots of a printing press, or grain, scratches and dust."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,7 @@ def scratch(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _thickness(side: int, rng: np.random.Generator) -> int:
-    return max(1, round(2 * side * np.exp(rng.uniform(np.log(0.002), np.log(0.016)))))
+    return max(1, round(2 * side * math.exp(rng.uniform(math.log(0.002), math.log(0.016)))))
 
 
 def _crack(side: int, rng: np.random.Generator) -> list[tuple[float, float]]:
