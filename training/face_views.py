@@ -1,5 +1,6 @@
 """Random views of labelled faces: moved, turned, scaled, mirrored, relit and degraded; for the face tools' training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,12 +32,13 @@ def mirror_landmarks(points: Points, width: int) -> Points:
 
 @dataclass(frozen=True)
 class Jitter:
-    """Uniform half-ranges around the aligned frame, and how often a view is degraded."""
+    """Uniform half-ranges around the aligned frame, how often a view is degraded, and by which presets in turn."""
 
     degrees: float
     scale: float
     shift: float
     degraded: float
+    presets: Sequence[str] = ("wide",)
 
 
 def random_view(
@@ -57,7 +59,8 @@ def random_view(
         matrix = compose([(-1.0, 0.0, size - 1.0), (0.0, 1.0, 0.0)], matrix)
     view = relight(warp(picture, matrix, (size, size)), rng)
     if rng.random() < jitter.degraded:
-        view = degrade(view, PRESETS["wide"], rng, scale=size / ALIGNED_SIZE)
+        preset = PRESETS[jitter.presets[int(rng.integers(len(jitter.presets)))]]
+        view = degrade(view, preset, rng, scale=size / ALIGNED_SIZE)
     return view, matrix, mirrored
 
 

@@ -8,20 +8,21 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.errors import PictureError
 from models.geometry import ALIGNED_SIZE, FFHQ_512, enlargement, fit_similarity, five_points, transform_points
 from models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig, soft_argmax
-from training.components import save_component
+from training.components import load_component, save_component
 from training.decoded_pictures import enlarge, read_pixels
-from training.degradation import Degradation, degrade
+from training.degradation import PRESETS, Degradation, degrade
 from training.face_views import Jitter, moved_landmarks, random_view
 from training.faces import load_faces
 from training.images import to_image, to_picture
 from training.labelled_pictures import labelled_pictures
-from training.stage import Batch, Stage, TrainingConfig, Weight
+from training.stage import Batch, Presets, Stage, TrainingConfig, Weight
 
 #: A fixed 8x degradation to report on, in the preset's 512 px.
 EIGHT_TIMES = Degradation(blur=(4, 4), down=(8, 8), noise=(8, 8), jpeg=(60, 60))
@@ -31,6 +32,11 @@ class LandmarksConfig(TrainingConfig):
     extra: tuple[Path, ...] = ()
     """More folders of pictures with landmarks: `landmarks.npz` or `labels.npz` with files and landmarks. With
     descriptors (sface) there too, who is too like a person held out is left out."""
+    warm_start: Path | None = None
+    """The network of an earlier run to begin with."""
+    presets: Presets = ("wide",)
+    degraded: float = Field(0.6, ge=0, le=1)
+    """Share of the views that one of `presets` degrades."""
     heatmap_sigma: float = 1.0
     coordinate_weight: Weight = 20.0
 
@@ -40,7 +46,7 @@ class ViewDataset(Dataset[Batch]):
 
     def __init__(self, pictures: list[tuple[Path, NDArray[np.float32]]], config: LandmarksConfig, size: int) -> None:
         self.pictures, self.config, self.size = pictures, config, size
-        self.jitter = Jitter(degrees=35, scale=0.3, shift=0.1, degraded=0.6)
+        self.jitter = Jitter(35, 0.3, 0.1, config.degraded, config.presets)
         self.template = transform_points(enlargement(size / ALIGNED_SIZE), FFHQ_512)
 
     def __getitem__(self, number: int) -> Batch:
@@ -60,6 +66,8 @@ class LandmarksStage(Stage):
     def __init__(self, config: LandmarksConfig) -> None:
         self.config = config
         self.network = LandmarkNetwork(LandmarkNetworkConfig())
+        if config.warm_start:
+            load_component(self.network, config.warm_start)
         faces, self.held_out = (load_faces(config.data, split, config.held_out_people) for split in ("train", "val"))
         pictures = [(file.path, file.landmarks) for file in faces.files if file.landmarks is not None]
         self.labelled = [i for i in self.held_out.targets if self.held_out.files[i].landmarks is not None]
@@ -82,7 +90,8 @@ class LandmarksStage(Stage):
         }
 
     def validate(self) -> Mapping[str, float]:
-        return {"nme_clean": self._error(None), "nme_8x": self._error(EIGHT_TIMES)}
+        degradations = {"clean": None, "8x": EIGHT_TIMES, "vqfr_v2": PRESETS["vqfr-v2"]}
+        return {f"nme_{name}": self._error(preset) for name, preset in degradations.items()}
 
     def pictures(self) -> Tensor:
         images, _ = self._held_out(EIGHT_TIMES, self.labelled[:6])

@@ -37,6 +37,23 @@ def test_a_split_without_landmarks(face_folder: Path, tmp_path: Path, split: str
         LandmarksStage(LandmarksConfig(data=tmp_path, run=tmp_path, steps=1, batch=2))
 
 
+def test_a_warm_start_begins_with_the_weights_of_an_earlier_run(stage: LandmarksStage, tmp_path: Path) -> None:
+    stage.export(tmp_path)
+    earlier = stage.network.state_dict()
+    warm = LandmarksStage(stage.config.model_copy(update={"warm_start": tmp_path / "landmarks.safetensors"}))
+    assert all(torch.equal(value, earlier[name]) for name, value in warm.network.state_dict().items())
+
+
+def test_views_are_degraded_as_the_settings_say(stage: LandmarksStage) -> None:
+    def views(**settings: object) -> torch.Tensor:
+        dataset = LandmarksStage(stage.config.model_copy(update=settings)).dataset
+        return torch.stack([dataset[number]["image"] for number in range(3)])
+
+    clean, mild = views(degraded=0.0), views(degraded=1.0, presets=("mild",))
+    assert not torch.equal(mild, views(degraded=1.0)) and not torch.equal(mild, clean)
+    assert torch.equal(clean, views(degraded=0.0, presets=("mild",)))
+
+
 def test_one_step(stage: LandmarksStage) -> None:
     assert set(one_step(stage, (0, 1))) == {"heatmap", "coordinates"}
 
@@ -52,7 +69,7 @@ def test_figures_pictures_and_export(stage: LandmarksStage, tmp_path: Path) -> N
     stage.network.eval()
     with torch.no_grad():
         figures = stage.validate()
-        assert set(figures) == {"nme_clean", "nme_8x"} and all(value > 0 for value in figures.values())
+        assert set(figures) == {"nme_clean", "nme_8x", "nme_vqfr_v2"} and all(value > 0 for value in figures.values())
         assert stage.pictures().shape == (3, 256, 4 * 256)
     stage.export(tmp_path)
     load_component(LandmarkNetwork(LandmarkNetworkConfig()), tmp_path / "landmarks.safetensors")
