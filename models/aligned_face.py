@@ -36,10 +36,10 @@ SMALLEST_FACE = 12
 # boxes of the embedded detector's labels have centre (259, 336) and side 278; those of SCRFD reach a little higher.
 _BOX_CENTRE, _BOX_SIDE = (257.0, 325.0), 278.0
 _AT_ONCE = 16
-#: The most `_doubt` with which a detection counts as a face (docs/adr/021): measured for the embedded landmark network.
-MOST_DOUBT = 0.0082
+#: The most `_doubt` with which a detection counts as a face: measured for the embedded landmark network (docs/adr/030).
+MOST_DOUBT = 0.0070
 #: Above it a face is tried in quarter turns as well, which must leave less.
-_LITTLE_DOUBT = 0.0055
+_LITTLE_DOUBT = 0.0050
 #: What a landmark counts that one more fit would move by a pixel of the 512 px crop.
 _DOUBT_PER_PIXEL = 1e-4
 #: How many detections are looked at more closely for the largest face.
@@ -108,18 +108,19 @@ def find_faces(analyzer: FaceAnalyzer, picture: Pixels) -> list[Detection]:
 def align(analyzer: FaceAnalyzer, picture: Pixels, detections: Sequence[Detection]) -> list[AlignedFace]:
     """The detected faces, aligned: landmarks on a small crop around the box give a first similarity, those on the small
     crop that this makes the final one, and those on the 512 px crop are the landmarks that count. Where these are
-    doubtful, the face may lie on its side or stand on its head, and is one if a quarter turn leaves little doubt. Where
-    they are too doubtful (`MOST_DOUBT`) the detector took an object for a face, and it is left out.
+    doubtful, the face may lie on its side or stand on its head, and is one if a quarter turn leaves little doubt: the
+    turn that leaves least is taken. Where they are too doubtful (`MOST_DOUBT`) the detector took an object for a face,
+    and it is left out.
 
     Raises:
         NoFaceError: none is left.
     """
     found = _found(analyzer, picture, detections, 0)
+    unsure = [index for index, (doubt, _) in enumerate(found) if doubt > _LITTLE_DOUBT]
     for turns in (1, 2, 3):
-        unsure = [index for index, (doubt, _) in enumerate(found) if doubt > _LITTLE_DOUBT]
         turned = _found(analyzer, picture, [detections[index] for index in unsure], turns)
         for index, other in zip(unsure, turned, strict=True):
-            if other[0] <= _LITTLE_DOUBT:
+            if other[0] <= min(_LITTLE_DOUBT, found[index][0]):
                 found[index] = other
     faces = [face for doubt, face in found if doubt <= MOST_DOUBT]
     if not faces:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.aligned_face import align, align_largest, find_faces, to_network, to_pixels, whole_picture
+from models.aligned_face import AlignedFace, align, align_largest, find_faces, to_network, to_pixels, whole_picture
 from models.errors import NoFaceError
 from models.face_analyzer import Landmarks
 from models.geometry import FFHQ_512, five_points, scale_of
@@ -161,3 +161,22 @@ def test_landmarks_in_one_place_are_of_no_face() -> None:
     picture = photo(((110, 150), 150, ANNA))
     with pytest.raises(NoFaceError, match="none on a closer look"):
         align(replace(analyzer(), landmark_detector=OnePoint()), picture, find_faces(analyzer(), picture))
+
+
+@pytest.mark.parametrize(
+    ("doubts", "turns"),
+    [((0.003, 0.001, 0.001, 0.001), 0), ((0.009, 0.012, 0.0049, 0.0035), 3), ((0.006, 0.012, 0.0055, 0.009), 0)],
+)
+def test_a_doubtful_face_is_turned_the_way_that_leaves_least_doubt(
+    monkeypatch: pytest.MonkeyPatch, doubts: tuple[float, ...], turns: int
+) -> None:
+    """Of too little doubt to try, a half turn that is good and another that is better, none that is good enough."""
+    picture = photo(((110, 150), 150, ANNA))
+    found = find_faces(analyzer(), picture)
+    (face,) = align(analyzer(), picture, found)
+
+    def aligned(_: object, __: object, detections: list[object], turn: int) -> list[tuple[float, AlignedFace]]:
+        return [(doubts[turn], replace(face, box=(turn, 0, 1, 1))) for _ in detections]
+
+    monkeypatch.setattr("models.aligned_face._found", aligned)
+    assert align(analyzer(), picture, found)[0].box[0] == turns
