@@ -71,6 +71,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Part of the data.")] = "val",
     held_out_people: Annotated[int | None, typer.Option(min=1, help=HELD_OUT_PEOPLE)] = None,
     count: Annotated[int, typer.Option(min=1, help="At most this many faces.")] = 1000,
+    draws: Annotated[int, typer.Option(min=1, help="How often each face is degraded anew.")] = 1,
     references: Annotated[int, typer.Option(min=1, help="At most so many of a person's other pictures a face.")] = 2,
     vgg16: Annotated[Path | None, typer.Option(help="VGG16 features (Caffe order) for the feature distance.")] = None,
     lpips: Annotated[Path | None, typer.Option(help="torchvision's AlexNet state dict, for LPIPS.")] = None,
@@ -97,7 +98,7 @@ def evaluate(
     files = MetricFiles(vgg16, lpips, dists, pyiqa)
     loaded = load_bundle(bundle, device)
     faces = load_faces(data, split, held_out_people)
-    found = measure(loaded, faces, preset, count, files, color_fix, device, references)
+    found = measure(loaded, faces, preset, count, files, color_fix, device, references, draws)
     (out / f"{preset}.md").write_text(found.markdown() + "\n")
     (out / f"{preset}.csv").write_text(found.csv())
     (out / f"{preset}.json").write_text(found.json(_as_given(context)))

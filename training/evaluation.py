@@ -30,14 +30,17 @@ ROWS = ("input", "lanczos", "blind", "references", "wrong references")
 
 @dataclass
 class Evaluation:
-    """Mean figures `row -> column -> value` (None: not measured), shares of references flagged as somebody else, how
-    many each of the `faces` had at most, pictures to look at."""
+    """Mean figures `row -> column -> value` (None: not measured), for each row the standard error of its difference
+    from the input's, shares of references flagged as somebody else, how many each of the `faces`, degraded `draws`
+    times, had at most, pictures to look at."""
 
     figures: dict[str, Figures]
+    errors: dict[str, Figures]
     flagged_right: float | None
     flagged_wrong: float | None
     undecided: float
     faces: int
+    draws: int
     references: int
     sheet: list[list[Pixels]] = field(default_factory=list)
 
@@ -50,11 +53,16 @@ class Evaluation:
             lines.append(f"| {row} | " + " | ".join(f"{values[column]:.3f}" for column in columns) + " |")
         if missing:
             lines.append(f"\nNot measured: {', '.join(missing)}.")
+        best = list(self.figures)[-1] if self.flagged_right is None else "references"
+        errors = [f"{name} {error:.2g}" for name, error in self.errors[best].items() if error is not None]
+        if errors:
+            lines.append(f"\nStandard errors, row {best} less row input: {', '.join(errors)}.")
+        faces = f"{self.faces} faces" if self.draws == 1 else f"{self.faces} faces, each degraded {self.draws} times,"
         if self.flagged_right is None or self.flagged_wrong is None:
-            lines.append(f"\n{self.faces} faces. This bundle takes no references.")
+            lines.append(f"\n{faces.rstrip(',')}. This bundle takes no references.")
         else:
             lines.append(
-                f"\n{self.faces} faces with references, at most {self.references} of a person's own. "
+                f"\n{faces} with references, at most {self.references} of a person's own. "
                 f"Flagged as another person: {self.flagged_right:.1%} of right, {self.flagged_wrong:.1%} of wrong "
                 f"references; left open: {self.undecided:.1%}."
             )
@@ -73,7 +81,7 @@ class Evaluation:
             row: {name: round(value, 3) for name, value in values.items() if value is not None}
             for row, values in self.figures.items()
         }
-        found: dict[str, object] = {"command": command, "faces": self.faces, "figures": rows}
+        found: dict[str, object] = {"command": command, "faces": self.faces, "draws": self.draws, "figures": rows}
         if self.flagged_right is not None and self.flagged_wrong is not None:
             found["flagged"] = {"right": round(self.flagged_right, 4), "wrong": round(self.flagged_wrong, 4)}
         return json.dumps(found, indent=2) + "\n"
@@ -99,8 +107,10 @@ def evaluate(
     color_fix: ColourFix = "wavelet",
     device: torch.device | str = "cpu",
     references: int = 2,
+    draws: int = 1,
 ) -> Evaluation:
-    """Restore up to `count` faces of people with other pictures; a face's place in the list seeds its degradation.
+    """Restore up to `count` faces of people with other pictures, each degraded `draws` times; a face's place in the
+    list and the number of the draw seed its degradation.
 
     The row references has up to that many of the person's other pictures, the row wrong references one of a stranger.
     A bundle that takes no references has the rows input, Lanczos and blind. No face stays as it is, as a few do in
@@ -125,34 +135,38 @@ def evaluate(
         pictures = Path(temporary)
         for place, index in enumerate(targets):
             truth = faces.enlarged(index)
-            lq, lanczos = (
-                degrade(truth, degradation, np.random.default_rng((7, place)), enlarge=enlarge)
-                for enlarge in (None, "lanczos")
-            )
             own = [reference_of(bundle, faces, other) for other in faces.others(index)[:references]]
             others = [reference_of(bundle, faces, stranger_of(faces, targets, place))] if guided else []
             given = {"blind": [], "references": own, "wrong references": others} if guided else {"blind": []}
-            restored, flags = restored_rows(restorer, lq, given, options)
-            right += flags.get("references", [])
-            wrong += flags.get("wrong references", [])
-            results = {"input": lq, "lanczos": lanczos, **restored}
-            for row, crop in results.items():
-                sums[row].append(metrics.figures(crop, truth))
-            if files.pyiqa:  # FID compares folders
-                _save(results | {"truth": truth}, pictures, f"{place:05d}.png")
-            if place < 8:
-                shown = [results["references"], to_picture(own[0].image)] if guided else []
-                sheet.append([results["input"], results["blind"], *shown, truth])
+            for draw in range(draws):
+                seed = (7, place, draw) if draw else (7, place)
+                lq, lanczos = (
+                    degrade(truth, degradation, np.random.default_rng(seed), enlarge=enlarge)
+                    for enlarge in (None, "lanczos")
+                )
+                restored, flags = restored_rows(restorer, lq, given, options)
+                right += flags.get("references", [])
+                wrong += flags.get("wrong references", [])
+                results = {"input": lq, "lanczos": lanczos, **restored}
+                for row, figures in metrics.figures(results, truth).items():
+                    sums[row].append(figures)
+                if files.pyiqa:  # FID compares folders
+                    _save(results | {"truth": truth}, pictures, f"{place:05d}_{draw}.png")
+                if place < 8 and not draw:
+                    shown = [results["references"], to_picture(own[0].image)] if guided else []
+                    sheet.append([results["input"], results["blind"], *shown, truth])
         means = {row: _means(values) for row, values in sums.items()}
         for row, figures in means.items():
             figures["FID"] = metrics.fid(pictures / row, pictures / "truth")
     decided = [flag for flag in (*right, *wrong) if flag is not None]
     return Evaluation(
         figures=means,
+        errors={row: _errors(values, sums["input"], draws) for row, values in sums.items()},
         flagged_right=_share(right),
         flagged_wrong=_share(wrong),
         undecided=1 - len(decided) / max(1, len(right) + len(wrong)),
         faces=len(targets),
+        draws=draws,
         references=references,
         sheet=sheet,
     )
@@ -193,6 +207,18 @@ def _means(values: Sequence[Figures]) -> Figures:
         name: None if column[0] is None else float(np.mean([x for x in column if x is not None]))
         for name, column in columns.items()
     }
+
+
+def _errors(values: Sequence[Figures], inputs: Sequence[Figures], draws: int) -> Figures:
+    """The standard error of each column's mean difference from the input's; a face's draws, which lie together, are one
+    observation. None where a column was not measured, or there is one face."""
+    found: Figures = {}
+    for name in values[0]:
+        pairs = [(mine[name], its[name]) for mine, its in zip(values, inputs, strict=True)]
+        differences = [a - b for a, b in pairs if a is not None and b is not None]
+        faces = np.reshape(differences, (-1, draws)).mean(1)
+        found[name] = float(faces.std(ddof=1) / len(faces) ** 0.5) if len(faces) > 1 else None
+    return found
 
 
 def stranger_of(faces: Faces, targets: Sequence[int], place: int) -> int:

@@ -2,14 +2,14 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from skimage.metrics import structural_similarity
-from torch import nn
+from torch import Tensor, nn
 
 from models.affine_landmark_distance import EYES, MOUTH, affine_landmark_distance
 from models.aligned_face import to_network
@@ -49,15 +49,11 @@ class Metrics:
 
     def __init__(self, analyzer: FaceAnalyzer, files: MetricFiles, device: torch.device | str = "cpu") -> None:
         self.analyzer, self.device = analyzer, torch.device(device)
-        self.distances: dict[str, nn.Module | None] = {
-            "LPIPS (alex)": LPIPS("alex", files.lpips_alexnet) if files.lpips_alexnet else None,
-            "DISTS": DISTS(files.dists_vgg16) if files.dists_vgg16 else None,
+        self.pairs: dict[str, nn.Module | None] = {
+            "LPIPS (alex)": LPIPS("alex", files.lpips_alexnet).to(self.device) if files.lpips_alexnet else None,
+            "DISTS": DISTS(files.dists_vgg16).to(self.device) if files.dists_vgg16 else None,
         }
-        if files.vgg16:
-            self.distances["VGG16 features"] = VGG16FeatureDistance(files.vgg16, layers=(2, 7, 14))
-        for distance in self.distances.values():
-            if distance is not None:
-                distance.to(self.device)
+        self.vgg16 = VGG16FeatureDistance(files.vgg16, layers=(2, 7, 14)).to(self.device) if files.vgg16 else None
         package = _pyiqa() if files.pyiqa else None
         self.others: dict[str, Callable[..., Any] | None] = {
             column: package.create_metric(name, device=self.device) if package else None
@@ -66,32 +62,45 @@ class Metrics:
         self._fid: Callable[..., Any] | None = package.create_metric("fid", device=self.device) if package else None
 
     @torch.inference_mode()
-    def figures(self, crop: Pixels, truth: Pixels) -> Figures:
-        """All columns but FID. L2-LD and A-LD are in pixels, between what one landmark network finds in both pictures:
-        labels by another network would add what the two disagree about, which is most of it (docs/adr/015)."""
-        restored, target = to_network([crop]), to_network([truth])
-        found, marks = (
-            self.analyzer.landmark_detector.landmarks(picture).points[0].double() for picture in (restored, target)
-        )
-        encoder = self.analyzer.identity_encoder
-        cosine = float((encoder.embed(restored) * encoder.embed(target)).sum().clamp(-1, 1))
-        pair = restored.to(self.device), target.to(self.device)
-        figures: Figures = {
-            "PSNR": float(psnr(restored, target)[0]),
-            "SSIM": float(structural_similarity(crop, truth, channel_axis=2)),  # type: ignore[no-untyped-call]
-        }
-        figures |= {name: None if d is None else float(d(*pair)) for name, d in self.distances.items()}
-        unit = [(image + 1) / 2 for image in pair]
+    def figures(self, crops: Mapping[str, Pixels], truth: Pixels) -> dict[str, Figures]:
+        """All columns but FID, of each crop by its name; what the networks see in the truth is looked at once.
+
+        L2-LD and A-LD are in pixels, between what one landmark network finds in both pictures: labels by another
+        network would add what the two disagree about, which is most of it (docs/adr/015)."""
+        target = to_network([truth])
+        marks, person = self._points(target), self.analyzer.identity_encoder.embed(target)
+        features = None if self.vgg16 is None else self.vgg16.activations(target.to(self.device))
+        found = {}
+        for name, crop in crops.items():
+            restored = to_network([crop])
+            points = self._points(restored)
+            cosine = float((self.analyzer.identity_encoder.embed(restored) * person).sum().clamp(-1, 1))
+            found[name] = {
+                "PSNR": float(psnr(restored, target)[0]),
+                "SSIM": float(structural_similarity(crop, truth, channel_axis=2)),  # type: ignore[no-untyped-call]
+                **self._distances(restored.to(self.device), target.to(self.device), features),
+                f"Deg. ({re.split('[ ,]', self.analyzer.identity_encoder.name)[0]})": math.degrees(math.acos(cosine)),
+                "L2-LD (68)": float((points - marks).norm(dim=-1).mean()),
+                "ALD-e": float(affine_landmark_distance(points[list(EYES)], marks[list(EYES)])),
+                "ALD-m": float(affine_landmark_distance(points[list(MOUTH)], marks[list(MOUTH)])),
+                "colour shift (own)": colour_shift(restored[0], target[0]),
+            }
+        return found
+
+    def _points(self, image: Tensor) -> Tensor:
+        """The 68 landmarks of one picture, `[68, 2]`, float64 as Eq. 15 wants them."""
+        return self.analyzer.landmark_detector.landmarks(image).points[0].double()
+
+    def _distances(self, restored: Tensor, target: Tensor, features: Sequence[Tensor] | None) -> Figures:
+        """The columns by networks of the user's; `features` are the truth's for the VGG16 distance."""
+        figures: Figures = {name: None if d is None else float(d(restored, target)) for name, d in self.pairs.items()}
+        if self.vgg16 is not None and features is not None:
+            figures["VGG16 features"] = float(self.vgg16.between(self.vgg16.activations(restored), features))
+        unit = [(image + 1) / 2 for image in (restored, target)]
         for column, metric in self.others.items():
             arguments = unit if column in WITH_TRUTH else unit[:1]
             figures[column] = None if metric is None else float(metric(*arguments))
-        return figures | {
-            f"Deg. ({re.split('[ ,]', encoder.name)[0]})": math.degrees(math.acos(cosine)),
-            "L2-LD (68)": float((found - marks).norm(dim=-1).mean()),
-            "ALD-e": float(affine_landmark_distance(found[list(EYES)], marks[list(EYES)])),
-            "ALD-m": float(affine_landmark_distance(found[list(MOUTH)], marks[list(MOUTH)])),
-            "colour shift (own)": colour_shift(restored[0], target[0]),
-        }
+        return figures
 
     def fid(self, restored: Path, truth: Path) -> float | None:
         """Of two folders of pictures, or None without pyiqa."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,15 +15,17 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from models.affine_landmark_distance import MOUTH
+from models.aligned_face import to_network
 from models.bundle import Bundle
 from models.errors import HonestFaceError, PictureError
 from models.geometry import Pixels
+from models.vgg16 import vgg16_features
 from tests.toy_faces import ANNA, TEMPLATE, ToyGenerator, ToyIdentity, analyzer, photo
 from training.cli import app
-from training.evaluation import ROWS, Evaluation, evaluate
+from training.evaluation import ROWS, Evaluation, _errors, evaluate
 from training.faces import Faces, all_files, load_faces
 from training.images import save_sheet
-from training.metrics import PYIQA, MetricFiles, Metrics
+from training.metrics import PYIQA, Figures, MetricFiles, Metrics
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def test_brighter_is_further_from_the_truth(found: Evaluation) -> None:
 def test_landmark_distances_are_between_what_one_network_finds() -> None:
     truth = photo(((256, 256), 512, ANNA), size=(512, 512))
     metrics = Metrics(analyzer(), MetricFiles())
-    same, moved = (metrics.figures(picture, truth) for picture in (truth, np.roll(truth, 6, axis=1)))
+    same, moved = metrics.figures({"same": truth, "moved": np.roll(truth, 6, axis=1)}, truth).values()
     assert (same["L2-LD (68)"], same["ALD-e"], same["ALD-m"]) == (0, pytest.approx(0), pytest.approx(0))
     assert moved["L2-LD (68)"] == pytest.approx(6, abs=0.2)
     assert moved["ALD-e"] == pytest.approx(0, abs=0.1)  # a translation is affine
@@ -60,19 +63,34 @@ def test_a_bent_mouth_is_the_mouths_alone(monkeypatch: pytest.MonkeyPatch) -> No
     truth = photo(((256, 256), 512, ANNA), size=(512, 512))
     metrics, bent = Metrics(analyzer(), MetricFiles()), TEMPLATE.copy()
     bent[list(MOUTH)[::2], 1] += 10
-    found = iter([bent, TEMPLATE])
+    found = iter([TEMPLATE, bent])
     detector = SimpleNamespace(landmarks=lambda _: SimpleNamespace(points=torch.from_numpy(next(found))[None]))
     monkeypatch.setattr(metrics, "analyzer", replace(metrics.analyzer, landmark_detector=detector))
-    figures = metrics.figures(truth, truth)
+    figures = metrics.figures({"bent": truth}, truth)["bent"]
     assert figures["ALD-e"] == pytest.approx(0, abs=1e-6)
     assert figures["ALD-m"] is not None and figures["ALD-m"] > 3
     assert figures["L2-LD (68)"] == pytest.approx(10 * len(MOUTH) / 2 / 68)
 
 
+def test_the_truths_features_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {f"features.{name}": value for name, value in vgg16_features(15).state_dict().items()}
+    torch.save(state, tmp_path / "vgg16.pt")
+    truth = photo(((256, 256), 512, ANNA), size=(512, 512))
+    moved = np.roll(truth, 6, axis=1)
+    metrics = Metrics(analyzer(), MetricFiles(vgg16=tmp_path / "vgg16.pt"))
+    assert metrics.vgg16 is not None
+    expected = float(metrics.vgg16(to_network([moved]), to_network([truth])))
+    looked = Mock(wraps=metrics.vgg16.activations)
+    monkeypatch.setattr(metrics.vgg16, "activations", looked)
+    figures = metrics.figures({"same": truth, "moved": moved}, truth)
+    assert (figures["same"]["VGG16 features"], figures["moved"]["VGG16 features"]) == (0, pytest.approx(expected))
+    assert expected > 0 and looked.call_count == 3
+
+
 def test_a_column_is_named_after_the_first_word_of_its_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ToyIdentity, "name", "iResNet-100, 512-d")
     truth = photo(((256, 256), 512, ANNA), size=(512, 512))
-    figures = Metrics(analyzer(), MetricFiles()).figures(truth, truth)
+    figures = Metrics(analyzer(), MetricFiles()).figures({"same": truth}, truth)["same"]
     assert "Deg. (iResNet-100)" in figures and not any("," in column for column in figures)
 
 
@@ -85,6 +103,7 @@ def test_tables_and_sheet(found: Evaluation, tmp_path: Path) -> None:
     lines = found.markdown().splitlines()
     assert lines[0].startswith("| | PSNR |") and lines[2].startswith("| input |")
     assert "3 faces with references, at most 2 of a person's own." in lines[-1]
+    assert any(line.startswith("Standard errors, row references less row input: PSNR ") for line in lines)
     assert "Not measured: LPIPS (alex), DISTS, CLIP-IQA, MANIQA (KonIQ), MUSIQ, MS-SWD, FID." in lines
     table = [line.split(",") for line in found.csv().splitlines()]
     assert [line[0] for line in table] == ["row", *ROWS] and len({len(line) for line in table}) == 1
@@ -98,6 +117,26 @@ def test_tables_and_sheet(found: Evaluation, tmp_path: Path) -> None:
     save_sheet(found.sheet, tmp_path / "sheet.png", side=64)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (5 * 64, 3 * 64)
+
+
+def test_faces_are_degraded_anew_at_each_draw(face_folder: Path, found: Evaluation) -> None:
+    bundle = Bundle(cast(Any, None), face_folder, cast(Any, ToyGenerator()), analyzer())
+    twice = evaluate(bundle, load_faces(face_folder, "val"), "vqfr-v1", 3, MetricFiles(), "none", draws=2)
+    assert (twice.faces, twice.draws, len(twice.sheet)) == (3, 2, 3)
+    assert "3 faces, each degraded 2 times, with references, at most 2" in twice.markdown()
+    assert json.loads(twice.json(""))["draws"] == 2
+    for row, figures in twice.figures.items():
+        assert figures["PSNR"] != found.figures[row]["PSNR"]
+    for one, two in zip(found.sheet, twice.sheet, strict=True):  # the first draw is the one that was
+        assert np.array_equal(one[0], two[0])
+
+
+def test_the_error_of_a_difference_is_that_of_faces_not_of_draws() -> None:
+    values: list[Figures] = [{"PSNR": x, "LPIPS": None} for x in (3, 5, 10, 10, 13, 19)]
+    inputs: list[Figures] = [{"PSNR": x, "LPIPS": None} for x in (1, 1, 2, 2, 3, 3)]
+    mean = [3, 8, 13]  # of the differences 2 and 4, 8 and 8, 10 and 16
+    assert _errors(values, inputs, draws=2) == {"PSNR": pytest.approx(np.std(mean, ddof=1) / 3**0.5), "LPIPS": None}
+    assert _errors(values[:2], inputs[:2], draws=2) == {"PSNR": None, "LPIPS": None}
 
 
 @pytest.mark.parametrize("references", [1, 2, 3])
