@@ -1,4 +1,4 @@
-"""The reference-conditioned model: LoRA r=16 on the baseline's UNet, identity embedder and reference adapter."""
+"""The reference-conditioned model: LoRA r=16 on the UNet (or all of it), identity embedder and reference adapter."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -44,7 +44,7 @@ class HonestFaceStageConfig(RestorationConfig):
     baseline: Path
     """Folder with the blind model's components: a finished baseline run, or a bundle such as OSDFace's."""
     landmarks: Path | None = None
-    lora_rank: int = Field(16, ge=1)
+    lora_rank: int = Field(16, ge=0)
     eye_features: Path | None = None
     """VGG16 as torchvision names it, for the facial feature extractor's first layers, which then stay as they are."""
     ffe: bool = True
@@ -95,8 +95,12 @@ class HonestFaceStage(RestorationStage):
                     load_component(self.network.get_submodule(name), config.warm_start / f"{name}.safetensors")
         self.features = perceptual_distance(config.perceptual)
         self.adversary = restoration_adversary(config, self.network, self.features)
-        freeze_all_but(self.network, ("identity_embedder.", "reference_adapter.", "vre.projection."))
-        adapt(self.network.unet, config.lora_rank)
+        trained = ("identity_embedder.", "reference_adapter.", "vre.projection.")
+        if config.lora_rank:
+            freeze_all_but(self.network, trained)
+            adapt(self.network.unet, config.lora_rank)
+        else:
+            freeze_all_but(self.network, (*trained, "unet.", "position_map."))
         if config.eye_features:
             self._take_eye_features(config.eye_features)
         if config.checkpointing:

@@ -112,6 +112,19 @@ def test_one_step_with_references(referenced: HonestFaceStage) -> None:
     assert 0 <= float(losses["identity"]) <= 4 * 0.3 * 2
 
 
+def test_without_lora_the_whole_unet_learns_with_references(referenced: HonestFaceStage, workshop: Workshop) -> None:
+    stage = HonestFaceStage(workshop.honestface().model_copy(update={"lora_rank": 0, "run": workshop.runs / "whole"}))
+    expected = {"identity_embedder", "reference_adapter", "vre", "unet", "position_map"}
+    assert trained_parts(stage.network) == expected and trained_parts(stage.network.vre) == {"projection"}
+    assert all(p.requires_grad for part in ("unet", "position_map") for p in getattr(stage.network, part).parameters())
+    plain = referenced.network.state_dict()
+    for name, weight in stage.network.unet.state_dict().items():  # as the baseline left it, without adapters
+        layer, _, kind = name.rpartition(".")
+        there = f"unet.{name}" if f"unet.{name}" in plain else f"unet.{layer}.base_layer.{kind}"
+        assert torch.equal(weight, plain[there])
+    assert set(one_step(stage, step=0)) == {"latent", "pixels", "features", "mfa"}
+
+
 def test_whole_faces_cost_what_their_weights_say(referenced: HonestFaceStage, monkeypatch: pytest.MonkeyPatch) -> None:
     """To two recognisers that never see a person twice."""
     settings = {"latent_weight": 0.7, "identity_weight": 0.5, "face_every": 3}
