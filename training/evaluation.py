@@ -53,16 +53,17 @@ class Evaluation:
             lines.append(f"| {row} | " + " | ".join(f"{values[column]:.3f}" for column in columns) + " |")
         if missing:
             lines.append(f"\nNot measured: {', '.join(missing)}.")
-        best = list(self.figures)[-1] if self.flagged_right is None else "references"
+        best = "references" if "references" in self.figures else "blind"
         errors = [f"{name} {error:.2g}" for name, error in self.errors[best].items() if error is not None]
         if errors:
             lines.append(f"\nStandard errors, row {best} less row input: {', '.join(errors)}.")
-        faces = f"{self.faces} faces" if self.draws == 1 else f"{self.faces} faces, each degraded {self.draws} times,"
+        draws = [f"each degraded {self.draws} times"] if self.draws > 1 else []
         if self.flagged_right is None or self.flagged_wrong is None:
-            lines.append(f"\n{faces.rstrip(',')}. This bundle takes no references.")
+            lines.append(f"\n{', '.join([f'{self.faces} faces', *draws])}. This bundle takes no references.")
         else:
+            own = f"with references, at most {self.references} of a person's own"
             lines.append(
-                f"\n{faces} with references, at most {self.references} of a person's own. "
+                f"\n{', '.join([f'{self.faces} faces {own}', *draws])}. "
                 f"Flagged as another person: {self.flagged_right:.1%} of right, {self.flagged_wrong:.1%} of wrong "
                 f"references; left open: {self.undecided:.1%}."
             )

@@ -123,7 +123,7 @@ def test_faces_are_degraded_anew_at_each_draw(face_folder: Path, found: Evaluati
     bundle = Bundle(cast(Any, None), face_folder, cast(Any, ToyGenerator()), analyzer())
     twice = evaluate(bundle, load_faces(face_folder, "val"), "vqfr-v1", 3, MetricFiles(), "none", draws=2)
     assert (twice.faces, twice.draws, len(twice.sheet)) == (3, 2, 3)
-    assert "3 faces, each degraded 2 times, with references, at most 2" in twice.markdown()
+    assert "3 faces with references, at most 2 of a person's own, each degraded 2 times." in twice.markdown()
     assert json.loads(twice.json(""))["draws"] == 2
     for row, figures in twice.figures.items():
         assert figures["PSNR"] != found.figures[row]["PSNR"]
