@@ -17,8 +17,8 @@ ActivationRanges = Mapping[str, tuple[float, float]]
 MARGIN = 1.1
 
 #: Weights are rounded to this many steps on either side of zero: where there is AVX2 alone, two products are added in
-#: 16 bits, and with 127 steps such sums reach their end often enough to be seen.
-_WEIGHT_STEPS = 95
+#: 16 bits, and 2 * 255 * 63 is the most that fits.
+_WEIGHT_STEPS = 63
 
 #: What reads and writes latents and places, and the finest level beside it: rounded, they would show in the face.
 _EXACT = (
@@ -40,7 +40,7 @@ def cpu_multiplies_int8() -> bool:
 
 
 class RoundedConvolution(nn.Module):
-    """A convolution of inputs rounded to 256 steps from `low` to `high`, by weights rounded to 191 for each output.
+    """A convolution of inputs rounded to 256 steps from `low` to `high`, by weights rounded to 127 for each output.
 
     It computes in float32 what a library that recognises the rounding computes with integers.
     """
