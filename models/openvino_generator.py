@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -211,16 +212,19 @@ class _Compiler:
         model.reshape({port: list(tensor.shape) for port, tensor in zip(model.inputs, example, strict=True)})
         if precision == "int8":
             self._fold_constants(model)
+        kind = self._openvino.Type.bf16 if precision == "bfloat16" else self._openvino.Type.f32
         options = {
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+            "INFERENCE_PRECISION_HINT": kind.get_type_name(),
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
         }
-        try:
-            return _Graph(self._core.compile_model(model, "CPU", options))
-        except RuntimeError:  # bfloat16 where the CPU has no instructions for it
-            raise HonestFaceError(f"OpenVINO cannot run this bundle in {precision} on this CPU") from None
+        # Where the CPU has no instructions for bfloat16, compiling fails or takes float32 instead, without a word.
+        with suppress(RuntimeError):
+            compiled = self._core.compile_model(model, "CPU", options)
+            if compiled.get_property("INFERENCE_PRECISION_HINT") == kind:
+                return _Graph(compiled)
+        raise HonestFaceError(f"OpenVINO cannot run this bundle in {precision} on this CPU")
 
     def _fold_constants(self, model: Any) -> None:
         """OpenVINO sees rounding as such, and computes with integers, where its steps are constants."""

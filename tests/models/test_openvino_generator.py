@@ -9,6 +9,7 @@ import torch
 from models.eight_bits import measured_ranges
 from models.honestface import HonestFace
 from models.openvino_generator import OpenVINOGenerator, can_run
+from models.precision import cpu_multiplies_bfloat16
 from models.references import References
 from tests.small_generator import SMALL, SMALL_SD21, faces, identities, landmarks, references, small_generator
 
@@ -42,6 +43,7 @@ def test_it_restores_like_torch(source: HonestFace, converted: OpenVINOGenerator
     assert (source(faces(3)).restored - expected).abs().mean() > LEVEL, "references and strength do something"
 
 
+@pytest.mark.skipif(not cpu_multiplies_bfloat16(), reason="this CPU has no bfloat16")
 @torch.inference_mode()
 def test_bfloat16_stays_near(source: HonestFace) -> None:
     lower = OpenVINOGenerator(source, threads=1, precision="bfloat16")
