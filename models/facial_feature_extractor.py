@@ -55,6 +55,10 @@ class FacialFeatureExtractorConfig:
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
 
+    def __post_init__(self) -> None:
+        if self.patch_size % self.cells:
+            raise ValueError(f"eye patches of {self.patch_size} px are not {self.cells} cells wide")
+
 
 def eye_patches(images: Tensor, landmarks: Tensor, config: FacialFeatureExtractorConfig) -> Tensor:
     """Left and right eye patches `[B, 2, 3, P, P]` of images `[B, 3, H, W]` by their landmarks `[B, 68, 2]` in pixels.
@@ -116,8 +120,8 @@ class FacialFeatureExtractor(nn.Module):
         return tokens
 
     def _pool(self, features: Tensor) -> Tensor:
-        mean = F.adaptive_avg_pool2d(features, self.config.cells)
-        square = F.adaptive_avg_pool2d(features.square(), self.config.cells)
+        cell = features.shape[-1] // self.config.cells
+        mean, square = F.avg_pool2d(features, cell), F.avg_pool2d(features.square(), cell)
         # The offset keeps the slope of the root finite on a flat patch.
         deviation = ((square - mean.square()).clamp(min=0) + 1e-6).sqrt()
         return torch.cat([mean, deviation], 1).flatten(1)

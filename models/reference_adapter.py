@@ -47,7 +47,10 @@ class ReferenceAdapter(nn.Module):
         dtype = self.enter.weight.dtype  # may be lower than the latents' (`models.precision`); the gate's is not
         latent, reference = latent.to(dtype), reference.to(dtype)
         open_ = (torch.sigmoid(self.gate[0] * (agreement - self.gate[1])) * present).view(-1, 1, 1, 1).to(dtype)
-        x = F.silu(self.enter(torch.cat([latent, reference, reference - latent], dim=1)))
+        # Trained on both latents and what lies between them: that is a sum of the two, so its weights join theirs.
+        own, seen, between = self.enter.weight.chunk(3, dim=1)
+        weight = torch.cat([own - between, seen + between], dim=1)
+        x = F.silu(F.conv2d(torch.cat([latent, reference], dim=1), weight, self.enter.bias, padding=1))
         features = []
         for level, block in enumerate(self.blocks):
             if level:

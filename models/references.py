@@ -61,7 +61,9 @@ class References:
 
     def part(self, start: int, end: int) -> "References | None":
         """The references of the images from `start` up to `end` as a batch of its own; None when they have none. Waits
-        for the device."""
+        for the device, but for the whole batch, which is not copied."""
+        if start == 0 and end == self.batch:
+            return self
         rows = ((self.owner >= start) & (self.owner < end)).nonzero()[:, 0]
         if not len(rows):
             return None

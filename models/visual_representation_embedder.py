@@ -65,14 +65,13 @@ class VREConfig:
 def nearest_codes(embeddings: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     """Distance to and index of the nearest of `codebook` `[K, D]` for `embeddings` `[B, P, D]`: two `[B, P]`.
 
-    Every pair is measured by itself in float32: a matrix product would be faster, but its rounding depends on the
-    batch size, and with it which of two close codes wins.
+    |e|^2 - 2 ec + |c|^2 in float64: how a matrix product rounds depends on the batch size, and in float32 that would
+    decide which of two close codes wins.
     """
-    distances = torch.cdist(
-        embeddings.float(), codebook.float().unsqueeze(0), compute_mode="donot_use_mm_for_euclid_dist"
-    )
-    nearest = distances.min(dim=-1)
-    return nearest.values, nearest.indices
+    e, c = embeddings.double(), codebook.double()
+    squares = e.square().sum(-1, keepdim=True) - 2 * e @ c.T + c.square().sum(-1)
+    nearest = squares.clamp(min=0).float().min(dim=-1)
+    return nearest.values.sqrt(), nearest.indices
 
 
 def select_tokens(embeddings: Tensor, codebook: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,11 @@ def pack(*batch: list[Tensor]) -> References:
     return packed
 
 
+def test_a_patch_is_made_of_whole_cells() -> None:
+    with pytest.raises(ValueError, match="30 px are not 4 cells wide"):
+        replace(SMALL, patch_size=30)
+
+
 def test_distance_is_the_fit_of_the_reference_to_its_image_over_eyes_and_mouth() -> None:
     landmarks = torch.stack([drawn_landmarks(1), drawn_landmarks(2)])
     references = pack([drawn_landmarks(3)], [drawn_landmarks(4), drawn_landmarks(5)])

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.reference_adapter import ReferenceAdapter, ReferenceAdapterConfig
@@ -37,6 +38,15 @@ def test_it_starts_as_nothing() -> None:
 def test_one_residual_for_each_skip_and_the_middle(adapter: ReferenceAdapter) -> None:
     shapes = [tuple(residual.shape) for residual in residuals(adapter, latents(1), 1.0)]
     assert shapes == [(2, 8, 16, 16), (2, 12, 8, 8), (2, 16, 4, 4)]
+
+
+def test_it_looks_at_both_latents_and_what_lies_between_them(adapter: ReferenceAdapter) -> None:
+    seen: list[Tensor] = []
+    hook = adapter.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    residuals(adapter, latents(1), 1.0)
+    hook.remove()
+    all_three = torch.cat([latents(0), latents(1), latents(1) - latents(0)], dim=1)
+    assert torch.allclose(seen[0], F.silu(adapter.enter(all_three)), atol=1e-5)
 
 
 def test_exactly_zero_without_a_reference_even_if_its_place_holds_no_numbers(adapter: ReferenceAdapter) -> None:

@@ -43,6 +43,7 @@ def test_a_part_has_the_references_of_some_images() -> None:
     assert first is not None and last is not None
     assert first.identity[:, 0].tolist() == [1.0, 2.0]
     assert (last.identity[:, 0].tolist(), last.owner.tolist(), last.batch) == ([3.0], [1], 2)
+    assert packed.part(0, 3) is packed, "pictures of the whole batch are not copied"
 
 
 def test_all_parts_move_to_a_device() -> None:
