@@ -1,6 +1,6 @@
-"""The face detector: photographs of one face each, scaled, turned and put together into scenes of up to four faces."""
+"""The face detector: pictures of one face each, scaled, turned and put together into scenes of up to four faces."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -20,30 +21,54 @@ from models.face_detector import (
     cell_centres,
 )
 from models.geometry import Pixels, transform_points, warp
-from training.components import save_component
+from training.components import load_component, save_component
 from training.decoded_pictures import DecodedPictures
 from training.degradation import PRESETS, degrade
 from training.face_views import relight
+from training.faces import load_faces
 from training.images import to_image, to_picture
 from training.labelled_pictures import labelled_pictures
-from training.stage import Batch, Stage, TrainingConfig
+from training.stage import Batch, Presets, Stage, TrainingConfig
 
 MOST_FACES = 4
+
+#: Side in px (geometric mean of the box's) of an aligned face of 512 px, which the presets are meant for.
+_ALIGNED_FACE = 250.0
+
+#: A scene is degraded between this part of what its smallest face would be as an aligned one, and all of it.
+_LEAST_DEGRADED = 0.25
+
+Labelled = list[tuple[Path, NDArray[np.float32]]]
 
 
 class DetectorConfig(TrainingConfig):
     """`data` is a folder of whole photographs with `landmarks.npz` (and an index.csv that names its `val` files)."""
 
+    faces: Path | None = None
+    """Aligned faces with landmarks (`training.faces.load_faces`) to show in a part of the scenes."""
+    extra: tuple[Path, ...] = ()
+    """More folders of such pictures. With descriptors (sface), who is too like a person held out of `faces` is left
+    out."""
+    warm_start: Path | None = None
+    """The network of an earlier run to begin with."""
+    presets: Presets = ("vqfr-v1",)
+    degraded: float = Field(0.4, ge=0, le=1)
+    """Share of the scenes that one of `presets` degrades."""
     canvas: int = 320
     smallest: float = 14.0
     largest: float = 240.0
 
 
 class SceneDataset(Dataset[Batch]):
-    """Scenes `[3, S, S]` with up to MOST_FACES boxes, NaN where there are fewer."""
+    """Scenes `[3, S, S]` with up to MOST_FACES boxes, NaN where there are fewer.
 
-    def __init__(self, photos: list[tuple[Path, NDArray[np.float32]]], config: DetectorConfig) -> None:
+    Whole photographs are what backgrounds and distractions are cut from. Faces come from them and from `more` lists of
+    pictures, from each equally often.
+    """
+
+    def __init__(self, photos: Labelled, config: DetectorConfig, more: Sequence[Labelled] = ()) -> None:
         self.photos, self.config = photos, config
+        self._sources = [photos, *more]
         self._decoded = DecodedPictures()
 
     def __getitem__(self, number: int) -> Batch:
@@ -59,9 +84,16 @@ class SceneDataset(Dataset[Batch]):
                 area = (column * size // columns, row * size // rows, size // columns, size // rows)
                 boxes[row * columns + column] = self._place(scene, area, rng)
         scene = relight(scene, rng)
-        if rng.random() < 0.4:
-            scene = degrade(scene, PRESETS["vqfr-v1"], rng, scale=0.5)
+        if rng.random() < self.config.degraded:
+            preset = PRESETS[self.config.presets[int(rng.integers(len(self.config.presets)))]]
+            scene = degrade(scene, preset, rng, scale=self._scale(boxes, rng))
         return {"image": to_image(scene), "boxes": torch.from_numpy(boxes)}
+
+    def _scale(self, boxes: NDArray[np.float32], rng: np.random.Generator) -> float:
+        """How hard a scene of such boxes may be degraded, so that no face is lost altogether."""
+        sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+        smallest = np.nanmin(sides) if np.isfinite(sides).any() else rng.uniform(self.config.smallest, _ALIGNED_FACE)
+        return float(min(1.0, smallest / _ALIGNED_FACE) * rng.uniform(_LEAST_DEGRADED, 1.0))
 
     def _background(self, rng: np.random.Generator) -> Pixels:
         """A faceless corner of some photograph, stretched over the scene."""
@@ -93,8 +125,9 @@ class SceneDataset(Dataset[Batch]):
         scene[y : y + size, x : x + size] = pixels
 
     def _place(self, scene: Pixels, area: tuple[int, int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Paint a photograph into an area of the scene, its face at a random size and place; gives the face's box."""
-        path, marks = self.photos[rng.integers(len(self.photos))]
+        """Paint a picture into an area of the scene, its face at a random size and place; gives the face's box."""
+        source = self._sources[rng.integers(len(self._sources))]
+        path, marks = source[rng.integers(len(source))]
         picture = self._decoded.read(path)
         x, y, width, height = area
         largest = min(self.config.largest, 0.8 * min(width, height))
@@ -109,7 +142,7 @@ class SceneDataset(Dataset[Batch]):
         matrix = np.column_stack([linear, centre - linear @ middle])
         painted = warp(picture, matrix, (width, height))
         inside = warp(np.full(picture.shape[:2], 255, np.uint8), matrix, (width, height), fill=0) > 127
-        # a small photograph leaves room: its edge is repeated half of the time, else the scene's background shows
+        # a small picture leaves room: its edge is repeated half of the time, else the scene's background shows
         mask = inside if rng.random() < 0.5 else np.ones_like(inside)
         scene[y : y + height, x : x + width][mask] = painted[mask]
         points = transform_points(matrix, marks) + np.array([x, y])
@@ -124,8 +157,15 @@ class DetectorStage(Stage):
     def __init__(self, config: DetectorConfig) -> None:
         self.config = config
         self.network = FaceDetectorNetwork(FaceDetectorConfig())
-        self.dataset = SceneDataset(labelled_pictures(config.data, "train", config.held_out_people), config)
-        self.held_out = SceneDataset(labelled_pictures(config.data, "val", config.held_out_people), config)
+        if config.warm_start:
+            load_component(self.network, config.warm_start)
+        more, held_out, apart_from = [], [], None
+        if config.faces:
+            more, held_out = [labelled_pictures(config.faces)], [labelled_pictures(config.faces, "val")]
+            apart_from = load_faces(config.faces, "val").descriptors()
+        more += [labelled_pictures(folder, apart_from=apart_from) for folder in config.extra]
+        self.dataset = SceneDataset(labelled_pictures(config.data, "train", config.held_out_people), config, more)
+        self.held_out = SceneDataset(labelled_pictures(config.data, "val", config.held_out_people), config, held_out)
 
     def losses(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         scores, boxes = self.network(batch["image"].to(memory_format=torch.channels_last))

@@ -1,14 +1,18 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from models.errors import PictureError
 from models.face_detector import FaceDetectorConfig, FaceDetectorNetwork, cell_centres
+from tests.toy_faces import TEMPLATE
 from tests.training.one_step import one_step
 from training.components import load_component
 from training.labelled_pictures import labelled_pictures
+from training.stage import Batch
 from training.stages.detector import (
     MOST_FACES,
     DetectorConfig,
@@ -52,6 +56,58 @@ def test_scenes_have_faces_where_their_boxes_are(face_folder: Path) -> None:
     assert min(counts) < 2 and 2 <= max(counts) <= MOST_FACES
     assert coloured > 0.6 * sum(counts)  # one scene in ten is grey, some are degraded
     assert torch.equal(dataset[3]["image"], dataset[3]["image"])
+
+
+def test_faces_come_from_every_folder_and_backgrounds_from_photographs_alone(face_folder: Path, tmp_path: Path) -> None:
+    green = tmp_path / "green"
+    green.mkdir()
+    Image.new("RGB", (512, 512), (0, 255, 0)).save(green / "face.png")
+    np.savez(green / "labels.npz", files=["face.png"], landmarks=TEMPLATE[None].astype(np.float32))
+    settings = {"data": face_folder, "run": face_folder, "steps": 1, "batch": 1, "degraded": 0.0, "smallest": 30}
+    stage = DetectorStage(DetectorConfig(faces=face_folder, extra=(green,), canvas=128, **settings))
+
+    def greenness(sample: Batch, boxes: bool) -> float:
+        found = sample["image"][1] - sample["image"][[0, 2]].amax(0)
+        if boxes:
+            x0, y0, x1, y1 = sample["boxes"][~sample["boxes"].isnan().any(1)][0].int().clamp(0, 127).tolist()
+            found = found[y0 : y1 + 1, x0 : x1 + 1]
+        return float(found.mean())
+
+    samples = [stage.dataset[number] for number in range(40)]
+    with_faces = [sample for sample in samples if not sample["boxes"].isnan().all()]
+    shown = [greenness(sample, boxes=True) > 0.7 for sample in with_faces]
+    assert 2 < sum(shown) < 20  # a third of them, one scene in ten is grey
+    assert not any(greenness(sample, boxes=False) > 0.3 for sample in samples if sample["boxes"].isnan().all())
+    assert not any(greenness(stage.held_out[number], boxes=False) > 0.3 for number in range(20))
+
+
+def test_scenes_are_degraded_as_the_settings_say(stage: DetectorStage) -> None:
+    def scene(number: int, **changes: Any) -> torch.Tensor:
+        photos = stage.dataset.photos
+        return SceneDataset(photos, stage.config.model_copy(update=changes))[number]["image"]
+
+    clean, mild = scene(3, degraded=0.0), scene(3, degraded=1.0, presets=("mild",))
+    assert not torch.equal(mild, scene(3, degraded=1.0)) and not torch.equal(mild, clean)
+    assert torch.equal(clean, scene(3, degraded=0.0, presets=("mild",)))
+
+
+def test_small_faces_are_degraded_less(stage: DetectorStage) -> None:
+    def scale(*sides: float) -> float:
+        boxes = np.array([[0, 0, side, side] for side in sides] + [NAN] * (MOST_FACES - len(sides)), np.float32)
+        return stage.dataset._scale(boxes, np.random.default_rng(0))
+
+    assert scale(25.0) == pytest.approx(0.1 * scale(250.0)) == scale(200.0, 25.0) and scale(250.0) == scale(280.0)
+    assert 0 < scale() <= 1
+
+
+def test_a_warm_start_begins_with_the_weights_of_an_earlier_run(stage: DetectorStage, tmp_path: Path) -> None:
+    stage.export(tmp_path)
+    warm = DetectorStage(stage.config.model_copy(update={"warm_start": tmp_path / "detector.safetensors"}))
+    weights, begun = stage.network.state_dict(), warm.network.state_dict()
+    assert all(torch.allclose(weights[name].float(), begun[name].float(), atol=1e-3) for name in weights)
+    assert not torch.equal(
+        begun["stem.0.0.weight"], DetectorStage(stage.config).network.state_dict()["stem.0.0.weight"]
+    )
 
 
 def test_one_step(stage: DetectorStage) -> None:
