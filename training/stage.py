@@ -52,7 +52,8 @@ class TrainingConfig(BaseModel):
     weight_decay: float = Field(0.0, ge=0)
     gradient_clip: float = Field(1.0, gt=0)
     ema: float = Field(0.999, ge=0, le=1)
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of forward and backward passes; `auto` is bf16 but on a CPU without units for it, where fp32 is faster."""
     seed: int = Field(0, ge=0, lt=2**63)
     workers: int = Field(1, ge=0)
     threads: int = Field(2, ge=1)

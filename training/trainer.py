@@ -5,17 +5,18 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.tensorboard import SummaryWriter
 
 from models.errors import HonestFaceError
+from models.precision import cpu_multiplies_bfloat16
 from training.learner import Learner
 from training.stage import Batch, Stage, TrainingConfig, on_device
 from training.trained_weights import AveragedWeights, trained_weights
@@ -55,8 +56,7 @@ class Trainer:
         self.stage, self.config = stage, config
         # which parts of a network a step uses depends on its number: some losses are taken every few steps
         parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
-        precision = config.precision if config.precision != "fp32" else "no"
-        self.accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[parallel])
+        self.accelerator = Accelerator(mixed_precision=_mixed(config.precision), kwargs_handlers=[parallel])
         device = self.accelerator.device
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high")
@@ -283,6 +283,13 @@ def _next(batches: Iterator[Batch]) -> Batch:
     except HonestFaceError as error:  # a worker's comes with its trace, the message in the last line
         *trace, last = str(error).strip().splitlines()
         raise HonestFaceError(last.partition(": ")[2] if trace else last) from None
+
+
+def _mixed(precision: Literal["auto", "bf16", "fp32"]) -> str:
+    """accelerate's name of a precision."""
+    if precision == "auto":
+        precision = "bf16" if PartialState().device.type != "cpu" or cpu_multiplies_bfloat16() else "fp32"
+    return "bf16" if precision == "bf16" else "no"
 
 
 def _schedule(step: int, warmup: int, steps: int) -> float:

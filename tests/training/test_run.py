@@ -56,7 +56,7 @@ def test_overrides_are_yaml_values(settings: Path) -> None:
     [
         (["learningrate=1"], "learningrate: Extra inputs are not permitted"),
         (["steps=many"], "steps: Input should be a valid integer"),
-        (["precision=fp8"], "precision: Input should be 'bf16' or 'fp32'"),
+        (["precision=fp8"], "precision: Input should be 'auto', 'bf16' or 'fp32'"),
         (["steps"], "--set takes KEY=VALUE, not 'steps'"),
         (["steps=["], "while parsing a flow"),
     ],

@@ -11,6 +11,7 @@ from torch.utils.data import default_collate
 
 from models.errors import HonestFaceError, PictureError
 from tests.training.toy_stage import Killed, ToyConfig, ToyDataset, ToyOpponent, ToyStage
+from training import trainer as trainer_module
 from training.learner import Learner
 from training.stage import Batch
 from training.trainer import NumberedSampler, Trainer, TrainingError, _schedule
@@ -315,6 +316,15 @@ def test_a_picture_that_cannot_be_read_is_one_line(
 def test_bf16_trains_too(tmp_path: Path) -> None:
     stage, _ = train(tmp_path, precision="bf16")
     assert {value.dtype for value in stage.network.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("native", "chosen"), [(True, "bf16"), (False, "no")])
+def test_auto_is_bf16_where_the_cpu_has_units_for_it(
+    native: bool, chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "cpu_multiplies_bfloat16", lambda: native)
+    _, trainer = train(tmp_path, precision="auto")
+    assert trainer.accelerator.mixed_precision == chosen
 
 
 def test_samples_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
