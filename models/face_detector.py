@@ -29,7 +29,7 @@ class FaceDetectorConfig:
     widths: tuple[int, int, int, int] = (16, 32, 48, 64)
     neck: int = 32
     long_side: int = 640
-    threshold: float = 0.6
+    threshold: float = 0.7
     overlap: float = 0.5
 
 

@@ -131,7 +131,7 @@ _POINTS, _PERSON = "embedded landmark network, 68 points", "embedded identity ne
 _PNG = "iVBORw0KGgo="
 DOCUMENT_EXAMPLE = {
     "request_id": "0b8ec0a1f34f4d0e8f6f",
-    "model": {"bundle": "honestface-tiny", "version": "0.21.0", "profile": "tiny"},
+    "model": {"bundle": "honestface-tiny", "version": "0.22.0", "profile": "tiny"},
     "upload": {"first_of_several": False, "generated": False},
     "picture": {"media_type": "image/png", "width": 1600, "height": 1200, "base64": _PNG},
     "faces": [

@@ -15,7 +15,7 @@ TRAINING_DATA = (
     "Face Research Lab London set, 3DSK and Canada sets by DeBruine & Jones (CC BY 4.0, "
     "doi 10.6084/m9.figshare.5047666.v5, OSF A3947, doi 10.6084/m9.figshare.4220517.v1)",
     "faker-js/assets-person-portrait (CC0 1.0, synthetic people)",
-    "Historic portraits of members of Congress, aligned and small (public domain): identity and landmark networks only",
+    "Historic portraits of members of Congress, aligned and small (public domain): face tools only",
 )
 CARD = ModelCard(
     intended_use="Restoring photographs of a known person with good photographs of the same person, by or for people "

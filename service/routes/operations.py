@@ -44,7 +44,7 @@ class Health(BaseModel):
 
 _PROBE = answers("ok", "text/plain") | {503: {"content": {"text/plain": {"example": "no"}}}}
 _MODELS = Models(
-    models=[ModelInfo("honestface-tiny", "0.21.0", "tiny", "cpu", "float32", {"unet.safetensors": "9f86d081" * 8})]
+    models=[ModelInfo("honestface-tiny", "0.22.0", "tiny", "cpu", "float32", {"unet.safetensors": "9f86d081" * 8})]
 )
 _HEALTH = Health(
     status="ready",
