@@ -49,7 +49,7 @@ def test_from_nothing_to_a_bundle(face_folder: Path, vgg16_file: Path, tmp_path:
         result = CliRunner().invoke(app, command, catch_exceptions=False)
         assert result.exit_code == 0 and "validation" in result.output
 
-    train("detector")
+    train("detector", faces=data, extra="[]")
     train("landmarks", extra="[]")
     train("identity", extra="[]")
     train("vae", vgg16=vgg16_file)
