@@ -21,8 +21,8 @@ serve: $(CORE) ## the service and its playground on http://127.0.0.1:8000 (HOST=
 demo: $(DEMO) ## degrade a photograph, restore it with a reference, leave before and after in demo/
 	$(BIN)/honestface demo --out demo
 
-test: $(DEV) ## all tests
-	$(BIN)/python -m pytest
+test: $(DEV) ## all tests, by a process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(DEV) ## formatting, rules, types, import contracts
 	$(BIN)/ruff format --check .
