@@ -67,12 +67,12 @@ class AlignedFace:
 
 def to_network(crops: Sequence[Pixels]) -> Tensor:
     """RGB float `[B, 3, S, S]` in [-1, 1] of crops `[S, S, 3]`."""
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def to_pixels(images: Tensor) -> list[Pixels]:
     """Crops `[S, S, 3]` of RGB images `[B, 3, S, S]` in [-1, 1]."""
-    levels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    levels = images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
     return list(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 

@@ -107,7 +107,7 @@ class OpenVINOGenerator:
                 raise ValueError("this model was built without an identity embedder: it takes no references")
             if landmarks is None or identity is None:
                 raise ValueError("references need the landmarks and the identity of the input")
-        faces = []
+        faces = torch.empty_like(lq)
         for i in range(len(lq)):
             latent, visual = self._perceive(lq[i : i + 1])
             own = None if references is None else references.part(i, i + 1)
@@ -116,8 +116,8 @@ class OpenVINOGenerator:
             else:
                 prompt, seen = self._consult_references(visual, own, landmarks[i : i + 1], identity[i : i + 1])
                 face = self._restore_like(latent, prompt, amounts[i : i + 1], seen.latent, seen.agreement)
-            faces.append(face[0].clone())  # the graph's own memory, which the next face overwrites
-        return Restored(torch.cat(faces))
+            faces[i : i + 1] = face[0]  # copied out of the graph's own memory, which the next face overwrites
+        return Restored(faces)
 
     def _consult_references(
         self, visual: Tensor, references: References, landmarks: Tensor, identity: Tensor
@@ -126,11 +126,12 @@ class OpenVINOGenerator:
         embedder = self._source.identity_embedder
         assert embedder is not None and embedder.face_identity_encoder is not None
         row = optimal_reference(landmarks, references)
-        facial, bent = self._consult(references.images[row], references.landmarks[row], landmarks)
+        chosen = slice(int(row), int(row) + 1)  # a view: an index of rows would copy the picture
+        facial, bent = self._consult(references.images[chosen], references.landmarks[chosen], landmarks)
         pooled = embedder.face_identity_encoder(references.identity, references.owner, 1)
         present = torch.ones(1, dtype=torch.bool)
         person = IdentityPrompt(torch.cat([facial, pooled], 1), present, row)
-        agreement = (identity * references.identity[row]).sum(1)
+        agreement = (identity * references.identity[chosen]).sum(1)
         return self._source.fusion(visual, person), SeenReference(bent, agreement, present)
 
 

@@ -144,6 +144,9 @@ class VisualRepresentationEmbedder(nn.Module):
     def resize(self, lq: Tensor) -> Tensor:
         """To `image_size`: area average when shrinking, bilinear when enlarging."""
         size = (self.config.image_size, self.config.image_size)
+        height, width = lq.shape[-2:]
+        if height == width > size[0] and width % size[0] == 0:
+            return F.avg_pool2d(lq, int(width) // size[0])  # the same average to the bit, sooner by OpenVINO
         if lq.shape[-2] > size[0] or lq.shape[-1] > size[1]:
             lq = F.interpolate(lq, size, mode="area")
         elif lq.shape[-2:] != size:
