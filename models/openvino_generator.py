@@ -9,6 +9,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from models.identity_embedder import IdentityPrompt
 from models.one_step_diffusion import blend_latents
 from models.pixel_unshuffle_autoencoder import PixelUnshuffleAutoencoder
 from models.reference_warp import warp_reference
-from models.references import References
+from models.references import Reference, References
 
 Heavy = Literal["float32", "bfloat16", "int8"]
 
@@ -67,6 +68,7 @@ class OpenVINOGenerator:
         self, generator: HonestFace, threads: int, precision: Heavy = "float32", ranges: ActivationRanges | None = None
     ) -> None:
         self._source = generator
+        self._eyes: WeakKeyDictionary[Reference, Tensor] = WeakKeyDictionary()
         side, latents = generator.config.latent_size * generator.vae.patch, generator.config.latent_size
         picture, points, one = torch.rand(1, 3, side, side), torch.rand(1, 68, 2) * side, torch.ones(1)
         compiler = _Compiler(threads)
@@ -79,7 +81,8 @@ class OpenVINOGenerator:
             round_convolutions(generator, ranges)
         self._restore = compiler.graph(_Restore(generator), (latent, prompt, one), precision)
         if generator.identity_embedder is not None:
-            self._consult = compiler.graph(_Consult(generator), (picture, points, points + 1))
+            self._look = compiler.graph(_Look(generator), (picture, points))
+            self._bend = compiler.graph(_Bend(generator), (picture, points, points + 1))
             examples = (latent, prompt, one, latent + 1, one)
             self._restore_like = compiler.graph(_RestoreLike(generator), examples, precision)
 
@@ -96,7 +99,8 @@ class OpenVINOGenerator:
         strength: float | Tensor = 1.0,
         seeds: Sequence[int | None] | None = None,
     ) -> Restored:
-        """As `HonestFace.forward`; seeds change nothing, for this autoencoder has no posterior to draw from.
+        """As `HonestFace.forward`, with references as `References.pack` makes them; seeds change nothing, for this
+        autoencoder has no posterior to draw from.
 
         Raises:
             ValueError: references without the input's landmarks and identity, or a model without reference weights.
@@ -125,14 +129,24 @@ class OpenVINOGenerator:
         """One image's prompt and bent reference; how much there is to attend to varies, so that part is torch's."""
         embedder = self._source.identity_embedder
         assert embedder is not None and embedder.face_identity_encoder is not None
-        row = optimal_reference(landmarks, references)
-        chosen = slice(int(row), int(row) + 1)  # a view: an index of rows would copy the picture
-        facial, bent = self._consult(references.images[chosen], references.landmarks[chosen], landmarks)
+        row = int(optimal_reference(landmarks, references))
+        chosen = slice(row, row + 1)  # a view: an index of rows would copy the picture
+        (bent,) = self._bend(references.images[chosen], references.landmarks[chosen], landmarks)
         pooled = embedder.face_identity_encoder(references.identity, references.owner, 1)
         present = torch.ones(1, dtype=torch.bool)
-        person = IdentityPrompt(torch.cat([facial, pooled], 1), present, row)
+        tokens = torch.cat([self._eye_tokens(references, row), pooled], 1)
+        person = IdentityPrompt(tokens, present, torch.tensor([row]))
         agreement = (identity * references.identity[chosen]).sum(1)
         return self._source.fusion(visual, person), SeenReference(bent, agreement, present)
+
+    def _eye_tokens(self, references: References, row: int) -> Tensor:
+        """Those of one reference, `[1, 4, k]`: known for as long as it is, for they depend on nothing else."""
+        source = references.sources[row]
+        known = self._eyes.get(source)
+        if known is None:
+            known = self._look(references.images[row : row + 1], references.landmarks[row : row + 1])[0].clone()
+            self._eyes[source] = known
+        return known
 
 
 class _Perceive(nn.Module):
@@ -146,19 +160,29 @@ class _Perceive(nn.Module):
         return self.generator.vae.encode(lq), self.generator.vre(lq)
 
 
-class _Consult(nn.Module):
-    """The eye tokens of a reference, and its latent once it is bent onto the landmarks `own`."""
+class _Look(nn.Module):
+    """The eye tokens of a reference."""
 
     def __init__(self, generator: HonestFace) -> None:
         super().__init__()
         self.generator = generator
 
-    def forward(self, image: Tensor, landmarks: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, landmarks: Tensor) -> tuple[Tensor]:
         embedder = self.generator.identity_embedder
         assert embedder is not None and embedder.facial_feature_extractor is not None
-        facial = embedder.facial_feature_extractor(image, landmarks)
+        return (embedder.facial_feature_extractor(image, landmarks),)
+
+
+class _Bend(nn.Module):
+    """The latent of a reference once it is bent onto the landmarks `own`."""
+
+    def __init__(self, generator: HonestFace) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, image: Tensor, landmarks: Tensor, own: Tensor) -> tuple[Tensor]:
         bent = warp_reference(image, landmarks, own, self.generator.config.reference_warp)
-        return facial, self.generator.vae.encode(bent)
+        return (self.generator.vae.encode(bent),)
 
 
 class _Restore(nn.Module):

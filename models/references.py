@@ -32,13 +32,15 @@ class Reference:
 @dataclass(frozen=True, eq=False)
 class References:
     """All references of a batch of `batch` images: `images [R, 3, 512, 512]`, `landmarks [R, 68, 2]`,
-    `identity [R, d]`, and `owner [R]`, int64 and ascending, the image that each row belongs to; R >= 1."""
+    `identity [R, d]`, and `owner [R]`, int64 and ascending, the image that each row belongs to; R >= 1. `sources` are
+    the references that were packed, row by row, or empty: what is made of one alone can be kept for it."""
 
     images: Tensor
     landmarks: Tensor
     identity: Tensor
     owner: Tensor
     batch: int
+    sources: tuple[Reference, ...] = ()
 
     def __post_init__(self) -> None:
         rows = {len(part) for part in (self.images, self.landmarks, self.identity, self.owner)}
@@ -57,6 +59,7 @@ class References:
             identity=torch.stack([reference.identity for _, reference in rows]),
             owner=torch.tensor([image for image, _ in rows], device=rows[0][1].image.device),
             batch=len(batch),
+            sources=tuple(reference for _, reference in rows),
         )
 
     def part(self, start: int, end: int) -> "References | None":
@@ -68,7 +71,8 @@ class References:
         if not len(rows):
             return None
         owner = self.owner[rows] - start
-        return References(self.images[rows], self.landmarks[rows], self.identity[rows], owner, end - start)
+        sources = self.sources and tuple(self.sources[row] for row in rows.tolist())
+        return References(self.images[rows], self.landmarks[rows], self.identity[rows], owner, end - start, sources)
 
     def to(self, device: torch.device | str) -> "References":
         """The same on another device."""

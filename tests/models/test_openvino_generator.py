@@ -1,3 +1,4 @@
+import gc
 import os
 import subprocess
 import sys
@@ -85,6 +86,25 @@ def test_a_face_depends_on_no_batch_mate(converted: OpenVINOGenerator) -> None:
     alone = converted(faces(3)[2:], own, landmarks(3)[2:], identities(3)[2:]).restored
     assert torch.equal(together[2:], alone)
     assert torch.equal(together[1:2], converted(faces(3)[1:2]).restored), "no references is the blind baseline"
+
+
+@torch.inference_mode()
+def test_eyes_are_looked_at_once_and_forgotten_with_the_reference(
+    converted: OpenVINOGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, look = [], converted._look
+    monkeypatch.setattr(converted, "_look", lambda *inputs: looked.append(inputs) or look(*inputs))
+    known, more = references(2), references(3)[2:]
+    restored = []
+    for batch in ([known], [known], [more], [known]):
+        restored.append(converted(faces(1), References.pack(batch), landmarks(1), identities(1)).restored)
+    assert len(looked) == 2, "one of the two references that are known, and another"
+    assert torch.equal(restored[0], restored[1]) and torch.equal(restored[0], restored[3])
+    assert not torch.equal(restored[0], restored[2])
+    kept = len(converted._eyes)
+    del known, more, batch
+    gc.collect()
+    assert len(converted._eyes) == kept - 2
 
 
 def test_references_need_landmarks_and_identity(converted: OpenVINOGenerator) -> None:

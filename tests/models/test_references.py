@@ -36,13 +36,15 @@ def test_no_reference_at_all_packs_to_none() -> None:
 
 
 def test_a_part_has_the_references_of_some_images() -> None:
-    packed = References.pack([[reference(1.0), reference(2.0)], [], [reference(3.0)]])
-    assert packed is not None
+    known = [reference(1.0), reference(2.0), reference(3.0)]
+    packed = References.pack([known[:2], [], known[2:]])
+    assert packed is not None and packed.sources == tuple(known)
     first, none, last = packed.part(0, 1), packed.part(1, 2), packed.part(1, 3)
     assert none is None
     assert first is not None and last is not None
     assert first.identity[:, 0].tolist() == [1.0, 2.0]
     assert (last.identity[:, 0].tolist(), last.owner.tolist(), last.batch) == ([3.0], [1], 2)
+    assert last.sources == (known[2],)
     assert packed.part(0, 3) is packed, "pictures of the whole batch are not copied"
 
 
