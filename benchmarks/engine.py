@@ -129,12 +129,20 @@ def build(bundle: Bundle, threads: int, rivals: bool) -> tuple[Stages, str]:
     return stages, runtime.description
 
 
+#: Seconds between stages.
+_REST = 0.05
+
+
 @torch.inference_mode()
 def measure(stages: Stages, runs: int) -> dict[str, list[float]]:
-    """Seconds of each stage, `runs` times in turns after one turn to warm up."""
+    """Seconds of each stage, `runs` times in turns after one turn to warm up.
+
+    Between stages the machine rests: PyTorch's threads go on spinning for some milliseconds when their work is done.
+    """
     figures: dict[str, list[float]] = {name: [] for name in stages}
     for turn in range(runs + 1):
         for name, stage in stages.items():
+            time.sleep(_REST)
             started = time.perf_counter()
             stage()
             if turn:
