@@ -26,7 +26,7 @@ from models.aligned_face import align, find_faces
 from models.bundle import Bundle, load_bundle
 from models.choices import Precision
 from models.eight_bits import cpu_multiplies_int8
-from models.face_restorer import FaceJob, FaceRestorer, Options, Prepared
+from models.face_restorer import REDUCED_SIDE, FaceJob, FaceRestorer, Options, Prepared
 from models.openvino_generator import OpenVINOGenerator, can_run
 from models.picture import Picture, decode, encode
 from models.runtime import cpu_multiplies_bfloat16, make_runtime, usable_cores
@@ -90,6 +90,9 @@ def build(bundle: Bundle, threads: int, rivals: bool) -> tuple[Stages, str]:
     convolution = torch.nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     planes = torch.rand(1, 64, 512, 512).to(memory_format=torch.channels_last)
 
+    def reduced() -> Picture:
+        return decode(file, least_side=REDUCED_SIDE)
+
     def file_to_file() -> bytes:
         restored = restorer.restore(decode(file), references, options).picture
         return encode(restored.pixels, None, "jpeg", 95)
@@ -113,6 +116,8 @@ def build(bundle: Bundle, threads: int, rivals: bool) -> tuple[Stages, str]:
         "analysing a reference (512 px photo)": lambda: restorer.prepare_references(views[:1]),
         "512 px photo, 2 references cached": lambda: restorer.restore(Picture(photo), references, options),
         "512 px photo with the honesty report": lambda: restorer.restore(Picture(photo), references),
+        "analysing a reference (12 MP JPEG), read in full": lambda: plain.prepare_references([decode(file)]),
+        "analysing a reference (12 MP JPEG), read reduced": lambda: plain.prepare_references([reduced()]),
         "12 MP: decode JPEG": lambda: decode(file),
         "12 MP: find faces": lambda: find_faces(bundle.analyzer, large),
         "12 MP: find faces, align": lambda: restorer.prepare(Picture(large), options),

@@ -155,6 +155,11 @@ def whole_picture(analyzer: FaceAnalyzer, picture: Pixels) -> AlignedFace:
     return _aligned(analyzer, picture, [enlargement(ALIGNED_SIZE / width)], [(0, 0, width, height)])[0][1]
 
 
+def crop_scale(detection: Detection) -> float:
+    """About how much a detected face is enlarged (above 1) or shrunk in its crop."""
+    return _BOX_SIDE / max(_side(detection), 1.0)
+
+
 def _found(
     analyzer: FaceAnalyzer, picture: Pixels, detections: Sequence[Detection], turns: int
 ) -> list[tuple[float, AlignedFace]]:

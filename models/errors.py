@@ -27,3 +27,7 @@ class WeightsError(HonestFaceError):
 
 class ReferencesError(HonestFaceError):
     """References for a model that was built without an identity embedder."""
+
+
+class TooReducedError(HonestFaceError):
+    """A picture that was read reduced has to be read in full: its face is too small, or none was found."""

@@ -9,6 +9,7 @@ that owns the device. Face tools are given CPU tensors; only the generator uses 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -17,24 +18,31 @@ from torch import Tensor
 
 from models import colour_fix
 from models.aligned_face import (
+    DETECTION_SIDE,
     AlignedFace,
     align,
     align_largest,
+    crop_scale,
     find_faces,
     to_network,
     to_pixels,
     whole_picture,
 )
 from models.choices import LARGEST_UPSCALE, ColourFix, Diagnostics, Faces
-from models.errors import NoFaceError, ReferencesError
+from models.errors import NoFaceError, ReferencesError, TooReducedError
 from models.face_analyzer import Detection, FaceAnalyzer
-from models.geometry import Pixels, compose, enlargement, invert_affine
+from models.geometry import Pixels, compose, enlargement, invert_affine, scale_of
 from models.honesty_report import HonestyReport, honesty_report
 from models.identity_angles import identity_angles
 from models.paste_back import PastedFace, back_to_size, paste_back
 from models.picture import Picture
 from models.references import Reference, References
 from models.wrong_person import used_references
+
+#: Long side in px with which a reference may be read reduced: twice what faces are looked for in.
+REDUCED_SIDE = 2 * DETECTION_SIDE
+#: How much a detector's box may seem to be enlarged in its crop that turns out not to be.
+_SURELY_ENLARGED = 1.25
 
 
 class Generated(Protocol):
@@ -164,19 +172,32 @@ class FaceRestorer:
         Raises:
             NoFaceError: a picture shows no face; the message names it.
             ReferencesError: the generator takes none.
+            TooReducedError: a picture was read reduced (`models.picture.decode`), and its face does not fill the crop.
         """
         if pictures and not self.generator.takes_references:
             raise ReferencesError("this bundle has no identity embedder: it restores without references only")
         references = []
         for index, picture in enumerate(pictures):
             try:
-                face = align_largest(self.analyzer, picture.pixels, find_faces(self.analyzer, picture.pixels))
+                face = self._largest(picture)
             except NoFaceError as error:
                 name = names[index] if names else f"reference {index + 1}"
                 raise NoFaceError(f"{name}: {error}") from None
             image = to_network([face.crop])[0]
             references.append(Reference(image, face.landmarks, face.identity, picture.generated))
         return references
+
+    def _largest(self, picture: Picture) -> AlignedFace:
+        """The largest face of a reference, as `prepare_references`."""
+        if picture.reduced == 1:
+            return align_largest(self.analyzer, picture.pixels, find_faces(self.analyzer, picture.pixels))
+        with suppress(NoFaceError):
+            found = find_faces(self.analyzer, picture.pixels)
+            if crop_scale(found[0]) < _SURELY_ENLARGED:
+                face = align_largest(self.analyzer, picture.pixels, found)
+                if scale_of(face.matrix) <= 1:
+                    return face
+        raise TooReducedError("the picture has to be read in full")
 
     def prepare(self, picture: Picture, options: Options) -> Prepared:
         """Finds and aligns the faces that the options ask for.

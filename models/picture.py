@@ -49,13 +49,14 @@ class PictureLimits:
 class Picture:
     """An upright picture: `pixels` `[H, W, 3]` in sRGB, `alpha` `[H, W]` (255 opaque) or None, the file's `format`;
     `first_of_several`: the file holds more of them, pages or frames; `generated`: it says that a trained model made it
-    or part of it."""
+    or part of it; `reduced`: it was read so many times smaller than it is."""
 
     pixels: Pixels
     alpha: Pixels | None = None
     format: str = "png"
     first_of_several: bool = False
     generated: bool = False
+    reduced: int = 1
 
     @property
     def width(self) -> int:
@@ -171,16 +172,19 @@ def check_side(format: PictureFormat, side: int) -> None:
         raise PictureTooLargeError(f"a {format} file holds at most {longest} pixels a side, this one would have {side}")
 
 
-def decode(data: bytes, limits: PictureLimits | None = None) -> Picture:
+def decode(data: bytes, limits: PictureLimits | None = None, least_side: int | None = None) -> Picture:
     """Reads a JPEG, PNG, WebP, TIFF, BMP, AVIF or GIF (its first frame).
 
     Format and size are checked in the header before a pixel is decoded. EXIF orientation is applied, an ICC profile is
-    converted to sRGB (a broken one is taken for sRGB), 16-bit grey is scaled to 8.
+    converted to sRGB (a broken one is taken for sRGB), 16-bit grey is scaled to 8. Where `least_side` is given, a JPEG
+    is read 2, 4 or 8 times smaller while its long side keeps so many pixels: of its coefficients the finest are left
+    out, which takes a third of the time and a quarter of the memory, or less.
 
     Raises:
         PictureError: not such a file (UnknownFormatError), damaged, or over the limits (PictureTooLargeError).
     """
     kind, image = _open(data, limits or PictureLimits())
+    reduced = _reduce(image, least_side) if kind.name == "jpeg" and least_side else 1
     try:
         forget_directories(image)
         several = bool(getattr(image, "is_animated", False))
@@ -190,11 +194,20 @@ def decode(data: bytes, limits: PictureLimits | None = None) -> Picture:
     except Exception as error:
         raise PictureError(f"the {kind.label} file is truncated or damaged: its pixels cannot be decoded") from error
     try:
-        return replace(_to_picture(image, kind), first_of_several=several, generated=says_generated(image.info))
+        picture, generated = _to_picture(image, kind), says_generated(image.info)
+        return replace(picture, first_of_several=several, generated=generated, reduced=reduced)
     except (PictureError, MemoryError):
         raise
     except Exception as error:
         raise PictureError(f"the {kind.label} file is damaged: its pixels mean nothing") from error
+
+
+def _reduce(image: ImageFile.ImageFile, least_side: int) -> int:
+    """Has a JPEG read smaller, and tells by how much."""
+    width, height = image.size
+    factor = next((each for each in (8, 4, 2) if max(width, height) >= each * least_side), 1)
+    image.draft(None, (max(1, width // factor), max(1, height // factor)))
+    return round(max(width, height) / max(image.size))
 
 
 def _open(data: bytes, limits: PictureLimits) -> tuple[_Format, ImageFile.ImageFile]:

@@ -5,11 +5,11 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from models.errors import GeometryError, HonestFaceError, NoFaceError, PictureError, ReferencesError
-from models.face_restorer import FaceJob, Options, Prepared
+from models.errors import GeometryError, HonestFaceError, NoFaceError, PictureError, ReferencesError, TooReducedError
+from models.face_restorer import REDUCED_SIDE, FaceJob, Options, Prepared
 from models.geometry import Pixels
 from models.picture import (
     PictureLimits,
@@ -188,9 +188,14 @@ class RestorationPipeline:
         restorer = self.ready_engine.restorer
 
         async def analyse(data: bytes) -> Reference:
-            async with self._references_at_once:
-                picture = await self._on_cpu(context, "decode", lambda: decode(data, self._limits))
+            async def prepared(least_side: int | None) -> Reference:
+                picture = await self._on_cpu(context, "decode", lambda: decode(data, self._limits, least_side))
                 return (await self._on_cpu(context, "align", lambda: restorer.prepare_references([picture], [""])))[0]
+
+            async with self._references_at_once:
+                with suppress(TooReducedError):
+                    return await prepared(REDUCED_SIDE)
+                return await prepared(None)
 
         with _told_apart(index):
             return await self._references.analysed(reference, analyse, context.owner)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.errors import NoFaceError, ReferencesError
+from models.errors import NoFaceError, ReferencesError, TooReducedError
 from models.face_restorer import FaceRestorer, Options, Prepared
 from models.picture import Picture
 from tests.models.recording import Recording
@@ -200,3 +200,16 @@ def test_on_a_cpu_every_face_is_a_pass_of_its_own() -> None:
     restorer(generator).restore(picture_of(ANNA, BEN, CARL), options=Options(faces="all"))
     assert generator.batches == [1, 1, 1]
     assert restorer(generator).generate([]) == []
+
+
+def test_a_reference_read_reduced_must_fill_its_crop() -> None:
+    def reduced(*faces: tuple[tuple[float, float], float, tuple[int, int, int]]) -> Picture:
+        return Picture(photo(*faces, size=(1500, 1300)), reduced=2)
+
+    large, small = ((700.0, 650.0), 800.0, ANNA), ((700.0, 650.0), 480.0, ANNA)
+    (reference,) = restorer().prepare_references([reduced(large)])
+    (whole,) = restorer().prepare_references([Picture(photo(large, size=(1500, 1300)))])
+    assert torch.equal(reference.image, whole.image)
+    for faces in ((small,), (((700.0, 650.0), 200.0, ANNA),), ()):
+        with pytest.raises(TooReducedError, match="in full"):
+            restorer().prepare_references([reduced(*faces)])

@@ -1,3 +1,4 @@
+import io
 import struct
 import warnings
 import zlib
@@ -283,3 +284,29 @@ def test_encode_keeps_alpha_where_the_format_can() -> None:
 def test_encode_says_which_size_a_format_cannot_hold() -> None:
     with pytest.raises(PictureError, match="webp file holds at most 16383"):
         encode(np.zeros((1, 20_000, 3), np.uint8), None, "webp")
+
+
+@pytest.mark.parametrize("size, factor", [((2559, 800), 1), ((2560, 801), 2), ((1600, 5200), 4), ((10_300, 1), 1)])
+def test_a_jpeg_is_read_as_small_as_it_may_be(size: tuple[int, int], factor: int) -> None:
+    width, height = size
+    steps = np.linspace(0, 255, max(size)).astype(np.uint8)
+    grey = np.broadcast_to(steps if width > height else steps[:, None], (height, width))
+    data = encode(np.stack([grey] * 3, axis=2), None, "jpeg")
+    picture = decode(data, least_side=1280)
+    small = (-(-width // factor), -(-height // factor))
+    assert (picture.reduced, picture.width, picture.height) == (factor, *small)
+    if min(small) > 1:
+        expected = Image.fromarray(grey).resize(small, Image.Resampling.BOX)
+        assert np.abs(picture.pixels[:, :, 0].astype(float) - np.asarray(expected)).max() <= 3
+    assert decode(data).reduced == 1
+
+
+def test_only_a_jpeg_is_reduced_and_it_is_upright() -> None:
+    wide = Image.new("RGB", (3000, 1000))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    out = io.BytesIO()
+    wide.save(out, "JPEG", exif=exif)
+    picture = decode(out.getvalue(), least_side=1280)
+    assert (picture.reduced, picture.width, picture.height) == (2, 500, 1500)
+    assert decode(encode(np.asarray(wide), None, "png"), least_side=1280).reduced == 1
