@@ -184,8 +184,8 @@ def decode(data: bytes, limits: PictureLimits | None = None, least_side: int | N
         PictureError: not such a file (UnknownFormatError), damaged, or over the limits (PictureTooLargeError).
     """
     kind, image = _open(data, limits or PictureLimits())
-    reduced = _reduce(image, least_side) if kind.name == "jpeg" and least_side else 1
     try:
+        reduced = _reduce(image, least_side) if kind.name == "jpeg" and least_side else 1
         forget_directories(image)
         several = bool(getattr(image, "is_animated", False))
         image.load()
