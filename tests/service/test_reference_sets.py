@@ -167,12 +167,12 @@ def test_references_are_analysed_once(toy: Running) -> None:
 def test_only_so_many_references_are_in_memory_as_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     lock, held, most = threading.Lock(), 0, 0
 
-    def counted(data: bytes, limits: PictureLimits) -> Picture:
+    def counted(data: bytes, limits: PictureLimits, least_side: int | None = None) -> Picture:
         nonlocal held, most
         with lock:
             held += 1
             most = max(most, held)
-        picture = decode(data, limits)
+        picture = decode(data, limits, least_side)
 
         def gone() -> None:
             nonlocal held
