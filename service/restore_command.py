@@ -69,10 +69,18 @@ def restore(
     at the end.
     """
     from models.errors import HonestFaceError, PictureError
-    from models.face_restorer import Options
+    from models.face_restorer import REDUCED_SIDE, Options
     from service.logs import ignore_warnings_of_pictures
     from service.restore_archive import Plan, check_overwritten, plan_folder, plan_list, restore_archive, restore_each
-    from service.restore_files import FileRestorer, Targets, generated_warning, is_archive, one_line, read_picture
+    from service.restore_files import (
+        FileRestorer,
+        Targets,
+        generated_warning,
+        is_archive,
+        one_line,
+        prepare_references,
+        read_picture,
+    )
 
     ignore_warnings_of_pictures()
     try:
@@ -90,7 +98,7 @@ def restore(
     plan = (plan_folder if photo.is_dir() else plan_list)(photo, targets) if archive else Plan([])
     check_overwritten(plan.entries, targets, reference or [])
     picture = None if archive else read_picture(photo, upscale)
-    pictures = [read_picture(path) for path in reference or []]
+    pictures = [read_picture(path, least_side=REDUCED_SIDE) for path in reference or []]
     names = [str(path) for path in reference or []]
     for path, shown in zip(reference or [], pictures, strict=True):
         if shown.generated:
@@ -101,12 +109,13 @@ def restore(
         from service.ray_archive import restore_on_ray
 
         # Here the references are made once, on the CPU; each worker loads the bundle for itself, where its device is.
-        prepared = load_restorer(bundle, "cpu").prepare_references(pictures, names) if pictures else []
+        prepared = prepare_references(load_restorer(bundle, "cpu"), reference or [], pictures) if pictures else []
         make = partial(load_restorer, bundle, device, precision)
         restore = partial(restore_on_ray, make, prepared, names, options, model, targets, workers, device)
         raise typer.Exit(1 if restore_archive(plan, targets, restore, manifest) else 0)
     restorer = load_restorer(bundle, device, precision)
-    files = FileRestorer(restorer, restorer.prepare_references(pictures, names), names, options, model)
+    prepared = prepare_references(restorer, reference or [], pictures)
+    files = FileRestorer(restorer, prepared, names, options, model)
     if picture is None:
         raise typer.Exit(1 if restore_archive(plan, targets, partial(restore_each, files, targets), manifest) else 0)
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from models.choices import PictureFormat
-from models.errors import HonestFaceError, PictureError
+from models.errors import HonestFaceError, PictureError, TooReducedError
 from models.face_restorer import FaceRestorer, Options, Restoration
 from models.picture import Picture, PictureLimits, check_enlarged, check_side, decode, encode
 from models.references import Reference
@@ -153,8 +153,23 @@ def generated_warning(path: Path) -> str:
     return f"{path} says that a trained model made it or part of it: its faces may be guesses"
 
 
-def read_picture(path: Path, upscale: int = 1) -> Picture:
-    """Reads a picture file that is to be given back `upscale` times as large.
+def prepare_references(restorer: FaceRestorer, paths: Sequence[Path], pictures: Sequence[Picture]) -> list[Reference]:
+    """The references in pictures of these paths; where one was read too small for its face, it is read in full.
+
+    Raises:
+        HonestFaceError: naming the file; it shows no face, or the bundle takes no references.
+    """
+    references = []
+    for path, picture in zip(paths, pictures, strict=True):
+        try:
+            references += restorer.prepare_references([picture], [str(path)])
+        except TooReducedError:
+            references += restorer.prepare_references([read_picture(path)], [str(path)])
+    return references
+
+
+def read_picture(path: Path, upscale: int = 1, least_side: int | None = None) -> Picture:
+    """Reads a picture file that is to be given back `upscale` times as large; `least_side` is `decode`'s.
 
     Raises:
         PictureError: naming the file; it is missing, no picture that can be read, or would be too large.
@@ -163,7 +178,7 @@ def read_picture(path: Path, upscale: int = 1) -> Picture:
         data = path.read_bytes()
         if path.suffix.lower() in _CAMERA_RAW:  # most are TIFFs whose first picture is a small preview
             raise PictureError("a camera raw file is not read: save it as TIFF, PNG or JPEG")
-        picture = decode(data, LIMITS)
+        picture = decode(data, LIMITS, least_side)
         check_enlarged(picture.width, picture.height, upscale, LIMITS)
         return picture
     except OSError as error:
