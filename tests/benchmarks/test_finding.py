@@ -15,14 +15,14 @@ from models.face_analyzer import FaceAnalyzer
 from models.geometry import FFHQ_512, fit_similarity, five_points, shrink, transform_points
 from tests.toy_faces import TEMPLATE, analyzer, photo
 
-CENTRE, SIDE = (300.0, 230.0), 240.0
+CENTRE, SIDE = (200.0, 155.0), 160.0
 
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> list[tuple[Path, np.ndarray]]:
     """One photograph of a drawn face, and its landmarks."""
     path = tmp_path / "anna.png"
-    Image.fromarray(photo((CENTRE, SIDE, (180, 150, 150)), size=(640, 480))).save(path)
+    Image.fromarray(photo((CENTRE, SIDE, (180, 150, 150)), size=(426, 320))).save(path)
     marks = (TEMPLATE - 255.5) * SIDE / 512 + CENTRE
     np.savez(tmp_path / "landmarks.npz", files=["anna.png"], landmarks=marks[None].astype(np.float32))
     with (tmp_path / "index.csv").open("w", newline="") as stream:
