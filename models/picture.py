@@ -178,7 +178,7 @@ def decode(data: bytes, limits: PictureLimits | None = None, least_side: int | N
     Format and size are checked in the header before a pixel is decoded. EXIF orientation is applied, an ICC profile is
     converted to sRGB (a broken one is taken for sRGB), 16-bit grey is scaled to 8. Where `least_side` is given, a JPEG
     is read 2, 4 or 8 times smaller while its long side keeps so many pixels: of its coefficients the finest are left
-    out, which takes a third of the time and a quarter of the memory, or less.
+    out, which takes about a third of the time and a quarter of the memory, or less.
 
     Raises:
         PictureError: not such a file (UnknownFormatError), damaged, or over the limits (PictureTooLargeError).

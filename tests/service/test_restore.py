@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 from models.geometry import FFHQ_512, five_points, transform_points
-from models.picture import Picture, decode, encode
-from service import restoration
 from service.keys import hash_key
 from tests.models.recording import Recording
 from tests.pictures import restored_by
@@ -52,27 +50,6 @@ def test_references_reach_the_face(toy: Running) -> None:
     guided = toy.client.post("/restore", files=files, data=plain).content
     gain = brightening(ANNA_PHOTO, guided) - brightening(ANNA_PHOTO, blind)
     assert gain == pytest.approx(0.08, abs=0.02)
-
-
-def test_a_reference_is_read_no_larger_than_its_face_needs(toy: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    sides: list[int] = []
-
-    def noted(data: bytes, *arguments: object) -> Picture:
-        picture = decode(data, *arguments)  # type: ignore[arg-type]
-        sides.append(picture.width)
-        return picture
-
-    monkeypatch.setattr(restoration, "decode", noted)
-    for side, needed in ((1600.0, [1300]), (800.0, [1300, 2600])):
-        large = Picture(photo(((1300.0, 1200.0), side, ANNA), size=(2600, 2400)))
-        files = [("image", ANNA_PHOTO), ("references", encode(large.pixels, None, "jpeg"))]
-        sides.clear()
-        assert toy.client.post("/restore", files=files).status_code == 200
-        assert sorted(sides) == sorted([*needed, pixels_of(ANNA_PHOTO).shape[1]])
-    sides.clear()
-    empty = [("image", ANNA_PHOTO), ("references", encode(np.full((2400, 2600, 3), 90, np.uint8), None, "jpeg"))]
-    told = problem(toy.client.post("/restore", files=empty), "invalid-reference", 422)
-    assert told == "reference 1: no face was found"
 
 
 def test_strength_zero_leaves_the_face(toy: Running) -> None:

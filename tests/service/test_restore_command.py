@@ -11,13 +11,13 @@ from PIL import Image
 from models.bundle import TINY_BUNDLE, read_manifest
 from models.errors import BundleError, HonestFaceError
 from models.face_restorer import FaceRestorer
-from models.picture import Picture, PictureLimits, decode
+from models.picture import PictureLimits
 from service import restore_command, restore_files
 from service.restore_command import load_restorer
 from tests.models.recording import Recording
 from tests.pictures import restored_by
 from tests.service.restoring import Run, pixels, save, truncated
-from tests.toy_faces import ANNA, BEN, analyzer, photo
+from tests.toy_faces import BEN, analyzer
 
 
 def wide_png() -> bytes:
@@ -92,30 +92,6 @@ def test_upscaled(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert result.err.strip() == (
         f"honestface: {source}: enlarged 2 times the picture would have 0.7 megapixels: at most 0.5 are made"
     )
-
-
-def test_a_large_reference_is_read_in_full_only_for_a_small_face(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sides: list[int] = []
-
-    def noted(data: bytes, *arguments: object) -> Picture:
-        picture = decode(data, *arguments)  # type: ignore[arg-type]
-        sides.append(picture.width)
-        return picture
-
-    monkeypatch.setattr(restore_files, "decode", noted)
-    source, large, small, empty = save(tmp_path / "in.png"), *(tmp_path / name for name in ("l.jpg", "s.jpg", "e.jpg"))
-    for path, faces in (
-        (large, [((1300.0, 1200.0), 1600.0, ANNA)]),
-        (small, [((1300.0, 1200.0), 800.0, ANNA)]),
-        (empty, []),
-    ):
-        Image.fromarray(photo(*faces, size=(2600, 2400))).save(path, quality=95)
-    assert run(source, "-r", large, "-r", small, "-o", tmp_path / "out.png").code == 0
-    assert sides == [480, 1300, 1300, 2600]
-    result = run(source, "-r", empty, "-o", tmp_path / "none.png")
-    assert result.code == 1 and result.err == f"honestface: {empty}: no face was found\n"
 
 
 def test_a_reference_of_somebody_else_is_told(run: Run, tmp_path: Path) -> None:
